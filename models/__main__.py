@@ -1,0 +1,184 @@
+"""python -m models: train · list · describe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.description import Description, describe_architecture
+from models.manifest import Manifest
+from models.repository import CorruptVersion, Repository, RepositoryError
+from models.training import Epoch, Recipe, train
+
+DEFAULT_STORE = Path(__file__).resolve().parent / "store"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train networks, and look at the ones in the store.",
+)
+output = Console()
+errors = Console(stderr=True)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="PENUMBRA_STORE", help="Directory that holds the models.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command("train")
+def train_command(
+    names: Annotated[
+        list[str], typer.Argument(metavar="RECIPE…", help="Names of recipes, or all.", show_default=False)
+    ],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Train recipes and publish what comes out as new versions.
+
+    A recipe says which data, which network, and how to train it; each is a small file in models/recipes. The same
+    recipe gives the same digest, and a version that exists already is not published twice.
+    """
+    from models.recipes import recipes
+
+    known = recipes()
+    if unknown := [name for name in names if name not in known and name != "all"]:
+        _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
+    for name in known if "all" in names else names:
+        manifest, published = _train(known[name], Repository(store))
+        word = "published as" if published else "the same as before:"
+        output.print(f"[bold]{name}[/] {word} version {manifest.version}  {manifest.digest}")
+        output.print(_figures(manifest), style="dim", highlight=False)
+
+
+@app.command("list")
+def list_command(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the models in the store, with every version."""
+    repository = Repository(store)
+    lines = [_line(repository, name, version) for name in repository.names() for version in repository.versions(name)]
+    if as_json:
+        output.print_json(json.dumps(lines))
+        return
+    if not lines:
+        output.print(f"no models in {store}; train one: python -m models train all")
+        return
+    columns = ("name", "version", "task", "inputs", "outputs", "parameters", "digest")
+    table = Table(*columns, box=None, header_style="bold")
+    for line in lines:
+        table.add_row(*(str(line.get(column, "")) for column in columns))
+    output.print(table)
+
+
+@app.command("describe")
+def describe_command(
+    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a model's layers, its dropout sites, and what a row and a sample cost."""
+    name, _, version = name.partition("/")
+    try:
+        model = Repository(store).load(name, version or None)
+    except RepositoryError as error:
+        _fail(str(error))
+    description = describe_architecture(model.manifest.architecture)
+    if as_json:
+        output.print_json(
+            json.dumps({"name": name, "version": model.manifest.version, "digest": model.manifest.digest}
+                       | description.as_json())
+        )  # fmt: skip
+        return
+    _print_description(model.manifest, description)
+
+
+def main() -> None:
+    """The command line."""
+    app(prog_name="python -m models")
+
+
+def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
+    """The version that this recipe gives, and whether it is new."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs · validation loss {task.fields[loss]} · best {task.fields[best]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task(recipe.name, total=recipe.hyperparameters.max_epochs, loss="–", best="–")
+
+        def show(epoch: Epoch) -> None:
+            loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
+            progress.update(bar, completed=epoch.number, loss=loss, best=best)
+
+        trained = train(recipe, repository.next_version(recipe.name), show)
+    newest = _newest(repository, recipe.name)
+    if newest is not None and newest.digest == trained.manifest.digest:
+        return newest, False
+    repository.publish(trained.manifest, trained.weights)
+    return trained.manifest, True
+
+
+def _newest(repository: Repository, name: str) -> Manifest | None:
+    """The newest version's manifest; None where there is none, or where it is broken."""
+    try:
+        return repository.load(name).manifest
+    except RepositoryError:
+        return None
+
+
+def _figures(manifest: Manifest) -> str:
+    test = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics["test"].items())
+    plain = "; ".join(
+        f"{method} {name} {value:.4g}"
+        for method, figures in manifest.metrics["baseline"].items()
+        for name, value in figures.items()
+    )
+    return f"  on held-out rows: {test}\n  plain methods on the same rows: {plain}"
+
+
+def _line(repository: Repository, name: str, version: str) -> dict[str, Any]:
+    try:
+        manifest = repository.load(name, version).manifest
+    except CorruptVersion as error:
+        return {"name": name, "version": version, "task": "corrupt", "digest": str(error)}
+    return {
+        "name": name,
+        "version": version,
+        "task": manifest.task,
+        "inputs": len(manifest.inputs),
+        "outputs": len(manifest.outputs),
+        "parameters": describe_architecture(manifest.architecture).parameters,
+        "digest": manifest.digest,
+    }
+
+
+def _print_description(manifest: Manifest, description: Description) -> None:
+    output.print(f"[bold]{manifest.name}[/] version {manifest.version}, {manifest.task}", highlight=False)
+    output.print(manifest.description)
+    output.print(manifest.digest, style="dim", highlight=False)
+    table = Table("layer", "kind", "in", "out", "parameters", "p", box=None, header_style="bold")
+    for layer in description.layers:
+        table.add_row(*("" if value is None else str(value) for value in layer.as_row()))
+    output.print(table)
+    output.print(
+        f"{description.parameters:,} parameters, {len(description.sites)} dropout sites; a row of the full network "
+        f"costs {description.flops_per_row:,} FLOPs, a row of one sample {description.flops_per_sample:,}",
+        highlight=False,
+    )
+
+
+def _fail(message: str) -> Any:
+    errors.print(f"[red]error:[/] {message}", highlight=False)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

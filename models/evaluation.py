@@ -1,0 +1,135 @@
+"""How good a trained network is on rows it has not seen, beside what a plain method gets from the same rows.
+
+Samples with PyTorch's own nn.Dropout: offline figures need no seed contract, only to be repeatable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from models.data import Dataset, Split
+from models.features import Float64
+
+SAMPLES = 200
+VARIANCE_FLOOR = 1e-6
+LEVEL = 0.9
+
+
+def variance_of(pre_activation: Float64) -> Float64:
+    """A variance head's numbers → variances in standardised units: softplus(s) + 1e-6."""
+    return np.asarray(np.logaddexp(0.0, pre_activation) + VARIANCE_FLOOR)
+
+
+def full_network(network: nn.Module, rows: Tensor) -> Float64:
+    """Eval-mode outputs [rows, width]; the network is left in eval mode."""
+    network.eval()
+    with torch.no_grad():
+        return np.asarray(network(rows).double().numpy())
+
+
+def monte_carlo(network: nn.Module, rows: Tensor, samples: int = SAMPLES, seed: int = 0) -> Float64:
+    """Outputs of `samples` thinned networks [samples, rows, width]: dropout on, everything else in eval mode."""
+    network.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.train()
+        draws = np.stack([network(rows).double().numpy() for _ in range(samples)])
+    network.eval()
+    return draws
+
+
+def mixture_log_likelihood(targets: Float64, means: Float64, variances: Float64) -> Float64:
+    """The log density of targets [rows, …] under mixtures of n normals: logsumexp_i log N(y; μ_i, σ_i²) − ln n.
+
+    means and variances are [n, rows, …].
+    """
+    densities = norm.logpdf(targets, means, np.sqrt(variances))
+    return np.asarray(logsumexp(densities, axis=0) - np.log(len(means)))
+
+
+def fit_noise_variance(targets: Float64, means: Float64) -> Float64:
+    """The noise variance of each output that makes validation targets [rows, outputs] likeliest under the draws."""
+    fitted = []
+    for output in range(targets.shape[1]):
+        y, mu = targets[:, output], means[:, :, output]
+        guess = np.log(max(float(np.mean((y - mu.mean(axis=0)) ** 2)), 1e-12))
+
+        def loss(log_variance: float, y: Float64 = y, mu: Float64 = mu) -> float:
+            return -float(mixture_log_likelihood(y, mu, np.full_like(mu, np.exp(log_variance))).mean())
+
+        best = minimize_scalar(loss, bounds=(guess - 10.0, guess + 2.0), method="bounded")
+        fitted.append(float(np.exp(best.x)))
+    return np.array(fitted)
+
+
+def regression_metrics(targets: Float64, full: Float64, means: Float64, variances: Float64) -> dict[str, Any]:
+    """Held-out figures in raw units: targets and full [rows, outputs], means and variances [samples, rows, outputs]."""
+    mean = means.mean(axis=0)
+    rng = np.random.Generator(np.random.PCG64(0))
+    noisy = means + np.sqrt(variances) * rng.standard_normal(means.shape)
+    low, high = np.quantile(noisy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return {
+        "rmse": _root_mean_square(targets - mean),
+        "rmse_full_network": _root_mean_square(targets - full),
+        "mae": float(np.abs(targets - mean).mean()),
+        "r2": 1.0 - float(((targets - mean) ** 2).sum() / ((targets - targets.mean(axis=0)) ** 2).sum()),
+        "log_likelihood": float(mixture_log_likelihood(targets, means, variances).mean()),
+        "coverage_90": float(((low <= targets) & (targets <= high)).mean()),
+        "samples": len(means),
+    }
+
+
+def classification_metrics(targets: npt.NDArray[np.int64], full: Float64, draws: Float64) -> dict[str, Any]:
+    """Held-out figures from logits: full [rows, classes], draws [samples, rows, classes]."""
+    committee = softmax(draws, axis=-1).mean(axis=0)
+    rows = np.arange(len(targets))
+    return {
+        "accuracy": float((committee.argmax(axis=1) == targets).mean()),
+        "accuracy_full_network": float((full.argmax(axis=1) == targets).mean()),
+        "log_likelihood": float(np.log(committee[rows, targets]).mean()),
+        "log_likelihood_full_network": float(np.log(softmax(full, axis=-1)[rows, targets]).mean()),
+        "brier": float(((committee - np.eye(committee.shape[1])[targets]) ** 2).sum(axis=1).mean()),
+        "samples": len(draws),
+    }
+
+
+def baselines(dataset: Dataset, parts: Split) -> dict[str, dict[str, float]]:
+    """scikit-learn's linear method and its MLP, fitted on the training rows, scored on the test rows."""
+    x, y = dataset.inputs[parts.train], dataset.targets[parts.train]
+    x_test, y_test = dataset.inputs[parts.test], dataset.targets[parts.test]
+    if dataset.classification:
+        classifiers = {
+            "logistic_regression": LogisticRegression(max_iter=5000),
+            "sklearn_mlp": MLPClassifier(max_iter=2000, random_state=0),
+        }
+        return {
+            name: {"accuracy": float(make_pipeline(StandardScaler(), method).fit(x, y).score(x_test, y_test))}
+            for name, method in classifiers.items()
+        }
+    regressors = {
+        "ridge": RidgeCV(alphas=np.logspace(-3, 3, 25)),
+        "sklearn_mlp": MLPRegressor(max_iter=5000, early_stopping=True, random_state=0),
+    }
+    scores = {}
+    for name, method in regressors.items():
+        predicted = make_pipeline(StandardScaler(), method).fit(x, y.squeeze()).predict(x_test)
+        scores[name] = {"rmse": _root_mean_square(y_test - predicted.reshape(y_test.shape))}
+    return scores
+
+
+def _root_mean_square(errors: Float64) -> float:
+    return float(np.sqrt(np.mean(errors**2)))

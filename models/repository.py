@@ -1,0 +1,194 @@
+"""The store: list · resolve · load · publish, in a local directory.
+
+    store/<name>/<version>/{manifest.json, weights.safetensors}
+
+Nothing is handed out before names, shapes and digest were checked; nothing half-written is ever visible. Reads
+safetensors and JSON only, so that no file in a store can run code. Knows nothing of training or serving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from models.manifest import NAME_PATTERN, Manifest
+from models.networks import expected_tensors
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+class RepositoryError(Exception):
+    """Something in the store is not as it must be.
+
+    RepositoryError
+    ├── NoSuchModel       a name or version that the store does not have
+    └── CorruptVersion    files that are missing, unreadable, or not what the manifest says
+    """
+
+
+class NoSuchModel(RepositoryError):
+    """A name or version that the store does not have."""
+
+
+class CorruptVersion(RepositoryError):
+    """Files that are missing, unreadable, or not what the manifest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A verified version: its manifest and its tensors by name."""
+
+    manifest: Manifest
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The models under one directory."""
+
+    root: Path
+
+    def names(self) -> tuple[str, ...]:
+        """All model names, sorted."""
+        return tuple(sorted(entry.name for entry in _folders(self.root) if self.versions(entry.name)))
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """All versions of a model, oldest first: by number where they are numbers. Empty for an unknown name."""
+        if not re.fullmatch(NAME_PATTERN, name):
+            return ()
+        found = [entry.name for entry in _folders(self.root / name) if (entry / MANIFEST).is_file()]
+        return tuple(sorted(found, key=version_order))
+
+    def load(self, name: str, version: str | None = None) -> Model:
+        """A version (the newest by default), verified.
+
+        Raises NoSuchModel, or CorruptVersion saying what does not fit.
+        """
+        versions = self.versions(name)
+        if not versions:
+            known = ", ".join(self.names()) or "none"
+            raise NoSuchModel(f"no model {name!r} in {self.root}; there are: {known}")
+        version = version or versions[-1]
+        if version not in versions:
+            raise NoSuchModel(f"no version {version!r} of {name!r}; there are: {', '.join(versions)}")
+        folder = self.root / name / version
+        if self.root.resolve() not in folder.resolve().parents:
+            raise CorruptVersion(f"{name}/{version} leads out of the store")
+        return _verified(folder, name, version)
+
+    def publish(self, manifest: Manifest, weights: bytes) -> Path:
+        """Makes a version visible, whole or not at all; its folder.
+
+        Raises FileExistsError where that version exists already, CorruptVersion where the parts do not fit.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        # Written aside on the same file system, under a name that no listing shows, then renamed.
+        aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=self.root))
+        try:
+            aside.chmod(0o755)
+            _write_durably(aside / WEIGHTS, weights)
+            _write_durably(aside / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+            _verified(aside, manifest.name, manifest.version)
+            home = self.root / manifest.name
+            home.mkdir(exist_ok=True)
+            folder = home / manifest.version
+            if folder.exists():
+                raise FileExistsError(f"{folder} exists; versions are never overwritten")
+            aside.rename(folder)
+            for changed in (folder, home, self.root):
+                _sync_folder(changed)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return folder
+
+    def next_version(self, name: str) -> str:
+        """The number after the highest numbered version, "1" for a new model."""
+        numbers = [int(version) for version in self.versions(name) if version.isdecimal()]
+        return str(max(numbers, default=0) + 1)
+
+
+def serialise(tensors: Mapping[str, Tensor]) -> bytes:
+    """The weights file for these tensors: equal tensors give equal bytes."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())})
+
+
+def version_order(version: str) -> tuple[Any, ...]:
+    """Sort key under which 2 < 10, and 1.9 < 1.10."""
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", version))
+
+
+def _verified(folder: Path, name: str, version: str) -> Model:
+    where = f"{name}/{version}"
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        weights = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise CorruptVersion(f"{where}: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CorruptVersion(f"{where}: {MANIFEST} is not valid: {place} {first['msg']}".rstrip()) from error
+    if (manifest.name, manifest.version) != (name, version):
+        raise CorruptVersion(f"{where}: the manifest is that of {manifest.name}/{manifest.version}")
+    # The bytes are checked before anything parses them.
+    if hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
+        raise CorruptVersion(f"{where}: {WEIGHTS} is not the file that the manifest was made for")
+    if manifest.computed_digest() != manifest.digest:
+        raise CorruptVersion(f"{where}: the digest is not that of the contents")
+    try:
+        tensors = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise CorruptVersion(f"{where}: {WEIGHTS} can't be read: {error}") from error
+    _check_tensors(where, tensors, manifest)
+    return Model(manifest, MappingProxyType(tensors))
+
+
+def _check_tensors(where: str, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
+    expected = expected_tensors(manifest.architecture)
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise CorruptVersion(f"{where}: {WEIGHTS} lacks {missing[0]}")
+    if unknown := sorted(tensors.keys() - expected.keys()):
+        raise CorruptVersion(f"{where}: {WEIGHTS} has {unknown[0]}, which the architecture does not")
+    for tensor_name, (dtype, shape) in expected.items():
+        tensor = tensors[tensor_name]
+        if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise CorruptVersion(f"{where}: {tensor_name} is {found}, expected {dtype} {list(shape)}")
+        if not bool(tensor.isfinite().all()):
+            raise CorruptVersion(f"{where}: {tensor_name} holds NaN or infinity")
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if re.fullmatch(NAME_PATTERN, entry.name) and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

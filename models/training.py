@@ -1,0 +1,221 @@
+"""The one training loop: a recipe in, a sealed version out. Same recipe, data and seed → same weights digest.
+
+Randomness is seeded from end to end and kept to one thread, so that the number of cores does not change the bits.
+Knows nothing of where versions are kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models import evaluation
+from models.architecture import Architecture, RegressionHead
+from models.data import Dataset, Split, describe_inputs, describe_outputs, split
+from models.features import Float64, column_statistics, standardise
+from models.manifest import Manifest, seal
+from models.networks import build
+from models.repository import serialise
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """How to train; part of the recipe, and recorded in the manifest."""
+
+    seed: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    batch_size: int = 64
+    max_epochs: int = 500
+    patience: int = 40
+    validation_fraction: float = 0.2
+    test_fraction: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides a set of weights: the data, the network, and how it is trained."""
+
+    name: str
+    description: str
+    load: Callable[[], Dataset]
+    architecture: Architecture
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What a progress display needs to know after each epoch."""
+
+    number: int
+    of: int
+    validation_loss: float
+    best_loss: float
+    patience_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A version ready to be published."""
+
+    manifest: Manifest
+    weights: bytes
+
+
+def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Trained:
+    """Trains, measures and seals one version of a recipe."""
+    dataset = recipe.load()
+    parts = split(
+        len(dataset.inputs),
+        recipe.hyperparameters.seed,
+        recipe.hyperparameters.validation_fraction,
+        recipe.hyperparameters.test_fraction,
+    )
+    inputs, outputs = describe_inputs(dataset, parts.train), describe_outputs(dataset, parts.train)
+    rows = torch.from_numpy(standardise(dataset.inputs, inputs))
+    targets = _standard_targets(dataset, parts)
+    with _reproducible(recipe.hyperparameters.seed):
+        network, epochs = _fit(recipe, rows, targets, parts, on_epoch)
+        noise_variance, metrics = _measure(network, recipe.architecture, dataset, rows, parts)
+    weights = serialise(network.state_dict())
+    manifest = seal(
+        name=recipe.name,
+        version=version,
+        task=recipe.architecture.head.kind,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        description=recipe.description,
+        inputs=inputs,
+        outputs=outputs,
+        architecture=recipe.architecture,
+        noise_variance=noise_variance,
+        metrics=metrics,
+        provenance={
+            "recipe": recipe.name,
+            "data": dataset.source,
+            "rows": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+            "hyperparameters": asdict(recipe.hyperparameters),
+            "epochs": epochs,
+            "torch": torch.__version__,
+        },
+    )
+    return Trained(manifest, weights)
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """One thread, deterministic kernels, and a global generator that is put back afterwards (nn.Dropout has no own)."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(mode=deterministic)
+        torch.set_num_threads(threads)
+
+
+def _standard_targets(dataset: Dataset, parts: Split) -> Tensor:
+    if dataset.classification:
+        return torch.from_numpy(dataset.targets)
+    mean, scale = _target_scale(dataset, parts)
+    return torch.from_numpy(((dataset.targets - mean) / scale).astype(np.float32))
+
+
+def _target_scale(dataset: Dataset, parts: Split) -> tuple[Float64, Float64]:
+    return column_statistics(dataset.numbers[parts.train])
+
+
+def _fit(
+    recipe: Recipe, rows: Tensor, targets: Tensor, parts: Split, on_epoch: Callable[[Epoch], None]
+) -> tuple[nn.Sequential, int]:
+    """Trains until the validation loss has not improved for `patience` epochs; the best weights and their epoch."""
+    hyper = recipe.hyperparameters
+    network = build(recipe.architecture)
+    # Weight decay acts on weight matrices only: shrinking biases and norms towards zero regularises nothing.
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": hyper.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=hyper.learning_rate,
+    )
+    loss_of = _loss(recipe.architecture)
+    shuffles = np.random.Generator(np.random.PCG64(hyper.seed))
+    best, best_epoch, best_state = math.inf, 0, copy.deepcopy(network.state_dict())
+    for epoch in range(1, hyper.max_epochs + 1):
+        network.train()
+        for batch in _batches(shuffles.permutation(parts.train), hyper.batch_size):
+            optimiser.zero_grad()
+            loss_of(network(rows[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        network.eval()
+        with torch.no_grad():
+            loss = float(loss_of(network(rows[parts.validation]), targets[parts.validation]))
+        if loss < best:
+            best, best_epoch, best_state = loss, epoch, copy.deepcopy(network.state_dict())
+        patience_left = hyper.patience - (epoch - best_epoch)
+        on_epoch(Epoch(epoch, hyper.max_epochs, loss, best, patience_left))
+        if patience_left <= 0:
+            break
+    network.load_state_dict(best_state)
+    return network, best_epoch
+
+
+def _batches(order: Any, size: int) -> Iterator[Any]:
+    """Batches of `size`; a last batch of one row is dropped, for batch normalisation can't learn from it."""
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        if len(batch) > 1:
+            yield batch
+
+
+def _loss(architecture: Architecture) -> Callable[[Tensor, Tensor], Tensor]:
+    head = architecture.head
+    if not isinstance(head, RegressionHead):
+        return functional.cross_entropy
+    if not head.variance:
+        return functional.mse_loss
+
+    def negative_log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+        mean, pre_activation = outputs.chunk(2, dim=1)
+        variance = functional.softplus(pre_activation) + evaluation.VARIANCE_FLOOR
+        return functional.gaussian_nll_loss(mean, targets, variance, eps=evaluation.VARIANCE_FLOOR)
+
+    return negative_log_likelihood
+
+
+def _measure(
+    network: nn.Sequential, architecture: Architecture, dataset: Dataset, rows: Tensor, parts: Split
+) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
+    """The noise variance (regression without a variance head) and held-out metrics in raw units."""
+    full, draws = (of(network, rows[parts.test]) for of in (evaluation.full_network, evaluation.monte_carlo))
+    baselines = evaluation.baselines(dataset, parts)
+    head = architecture.head
+    if not isinstance(head, RegressionHead):
+        metrics = evaluation.classification_metrics(dataset.classes[parts.test], full, draws)
+        return None, {"test": metrics, "baseline": baselines}
+    mean, scale = _target_scale(dataset, parts)
+    means = draws[..., : head.outputs] * scale + mean
+    noise_variance = None
+    if head.variance:
+        variances = evaluation.variance_of(draws[..., head.outputs :]) * scale**2
+    else:
+        seen = evaluation.monte_carlo(network, rows[parts.validation]) * scale + mean
+        fitted = evaluation.fit_noise_variance(dataset.numbers[parts.validation], seen)
+        noise_variance = tuple(fitted.tolist())
+        variances = np.broadcast_to(fitted, means.shape)
+    metrics = evaluation.regression_metrics(
+        dataset.numbers[parts.test], full[..., : head.outputs] * scale + mean, means, variances
+    )
+    return noise_variance, {"test": metrics, "baseline": baselines}

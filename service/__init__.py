@@ -1,0 +1,1 @@
+"""The service: answers predictions and Monte Carlo dropout samples over HTTP."""

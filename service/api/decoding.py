@@ -1,0 +1,93 @@
+"""Parsed JSON → domain values: the whole validation of the native contract. Knows nothing of bytes or answers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.features import Float64, read_rows
+from models.manifest import Manifest
+from penumbra.schemas import MAX_SEED, SampleOptions
+from service.engine.query import Committee
+from service.errors import InvalidRequest
+from service.inference import Sampling
+from service.settings import Settings
+
+_OPTIONS: TypeAdapter[SampleOptions] = TypeAdapter(SampleOptions)
+_SAMPLE_FIELDS = ("inputs", *SampleOptions.__annotations__)
+_SHOWN = 10
+
+
+def prediction(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Float64:
+    """The rows to predict, [rows, inputs] in raw units. Raises InvalidRequest or InvalidRows."""
+    _check_fields(body, ("inputs",))
+    _check_sizes(_count(body), 1, 0, len(manifest.outputs), draws=False, limits=limits)
+    return read_rows(body["inputs"], manifest.inputs)
+
+
+def sampling(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Sampling:
+    """The sampling that is asked for; a seed that was omitted is drawn. Raises InvalidRequest or InvalidRows."""
+    _check_fields(body, _SAMPLE_FIELDS)
+    try:
+        options = _OPTIONS.validate_python({name: value for name, value in body.items() if name != "inputs"})
+    except ValidationError as error:
+        raise InvalidRequest(_complaints(error)) from None
+    if manifest.task == "regression" and options.get("aggregate", "mean") != "mean":
+        raise InvalidRequest([("aggregate", "is for classifications; the samples of a regression are averaged")])
+    if manifest.task == "classification" and "quantiles" in options:
+        raise InvalidRequest([("quantiles", "are for regressions")])
+    samples, first = options.get("samples", manifest.default_samples), options.get("first_sample", 0)
+    draws = options.get("return_draws", False)
+    _check_sizes(_count(body), samples, first, len(manifest.outputs), draws=draws, limits=limits)
+    return Sampling(
+        rows=read_rows(body["inputs"], manifest.inputs),
+        committee=Committee(
+            seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1),
+            samples=samples,
+            first_sample=first,
+            p=options.get("dropout"),
+        ),
+        method=options.get("method", "dropout"),
+        aggregate=options.get("aggregate", "mean"),
+        level=options.get("interval", 0.9),
+        quantiles=tuple(options.get("quantiles", ())),
+        return_draws=draws,
+    )
+
+
+def _check_fields(body: dict[str, Any], known: Sequence[str]) -> None:
+    if "inputs" not in body:
+        raise InvalidRequest([("inputs", "is missing")])
+    if unknown := len(body.keys() - set(known)):
+        plural = "s" if unknown > 1 else ""
+        raise InvalidRequest([("body", f"has {unknown} unknown field{plural}; known are {', '.join(known)}")])
+
+
+def _count(body: dict[str, Any]) -> int:
+    return len(body["inputs"]) if isinstance(body["inputs"], list) else 0
+
+
+def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bool, limits: Settings) -> None:
+    """Refuses what would be too large, before anything of that size exists."""
+    if rows > limits.max_rows:
+        raise InvalidRequest([("inputs", f"has {rows} rows; at most {limits.max_rows} are taken")])
+    if samples > limits.max_samples:
+        raise InvalidRequest([("samples", f"must be at most {limits.max_samples}")])
+    if first + samples - 1 > MAX_SEED:
+        raise InvalidRequest([("first_sample", f"+ samples must be at most {MAX_SEED + 1}")])
+    if rows * samples > limits.max_evaluations:
+        raise InvalidRequest([("samples", f"× rows must be at most {limits.max_evaluations}; split the request")])
+    numbers = rows * samples * outputs
+    if numbers > limits.max_numbers:
+        raise InvalidRequest([("samples", f"× rows × outputs must be at most {limits.max_numbers}; split the request")])
+    if draws and numbers > limits.max_returned_draws:
+        raise InvalidRequest([("return_draws", f"would return more than {limits.max_returned_draws} numbers")])
+
+
+def _complaints(error: ValidationError) -> list[tuple[str, str]]:
+    """Pydantic's findings without the values they are about."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found[:_SHOWN]]

@@ -1,0 +1,157 @@
+"""What /openapi.json says of the hot routes, which FastAPI does not see, with examples that work when pasted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter
+
+from penumbra import schemas
+
+_REFERENCE = "#/components/schemas/{model}"
+
+_DIABETES = [0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "predict": {
+        "row": {"summary": "One row, numbers in the manifest's order", "value": {"inputs": [_DIABETES]}},
+    },
+    "sample": {
+        "seeded": {
+            "summary": "A hundred thinned networks, repeatable",
+            "value": {"inputs": [_DIABETES], "samples": 100, "seed": 7},
+        },
+        "named": {
+            "summary": "Named inputs, quantiles, and the draws themselves",
+            "value": {
+                "inputs": [
+                    dict(zip(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"), _DIABETES, strict=True))
+                ],
+                "samples": 8,
+                "seed": 7,
+                "quantiles": [0.05, 0.5, 0.95],
+                "return_draws": True,
+            },
+        },
+        "unseeded": {"summary": "The seed is drawn and returned", "value": {"inputs": [_DIABETES]}},
+    },
+}
+_MEANINGS = {
+    400: "Not JSON, or a bad header",
+    404: "Unknown model or version",
+    409: "The model has no active dropout, or no members, for the asked method",
+    413: "Body too large",
+    415: "Body is not JSON, or is compressed",
+    422: "Well-formed but invalid",
+    503: "Queue full, shutting down, or the model is not ready",
+    504: "The deadline passed while queued",
+}
+_HEADERS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (
+        "X-Deadline-Ms",
+        {"type": "integer", "minimum": 1},
+        "Give up when this many milliseconds have passed in the queue.",
+    ),
+    ("X-Request-ID", {"type": "string"}, "Returned if it is sane."),
+    ("If-None-Match", {"type": "string"}, "A tag of an earlier answer: 304 if this one would be the same."),
+)
+_STATUSES = {"predict": (400, 404, 413, 415, 422, 503, 504), "sample": (400, 404, 409, 413, 415, 422, 503, 504)}
+_OPERATIONS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
+    "predict": (
+        "Predict: the full network's deterministic answer",
+        schemas.RegressionPrediction,
+        schemas.ClassPrediction,
+    ),
+    "sample": ("Sample: a committee's answer and how far to trust it", schemas.RegressionSample, schemas.ClassSample),
+}
+
+
+def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 - reads as a table where it is used
+    """The problem responses of an operation."""
+    reference = {"schema": {"$ref": _REFERENCE.format(model="Problem")}}
+    return {
+        status: {"description": _MEANINGS[status], "content": {"application/problem+json": reference}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Makes /openapi.json complete."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+            )
+            document["paths"].update(_paths())
+            document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        f"/v1/models/{{name}}{version}/{verb}": {"post": _operation(verb, versioned=bool(version))}
+        for verb in _OPERATIONS
+        for version in ("", "/versions/{version}")
+    }
+
+
+def _operation(verb: str, versioned: bool) -> dict[str, Any]:
+    summary, *answers = _OPERATIONS[verb]
+    parameters = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "example": example,
+        }
+        for name, example in (("name", "diabetes"), ("version", "1"))[: 1 + versioned]
+    ]
+    headers = [
+        {"name": name, "in": "header", "schema": schema, "description": description}
+        for name, schema, description in _HEADERS
+    ]
+    answer = {"anyOf": [{"$ref": _REFERENCE.format(model=model.__name__)} for model in answers]}
+    request = {"predict": "PredictRequest", "sample": "SampleRequest"}[verb]
+    return {
+        "tags": ["inference"],
+        "summary": summary + (", of one version" if versioned else ""),
+        "operationId": f"{verb}{'_version' if versioned else ''}",
+        "parameters": parameters + headers,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": _REFERENCE.format(model=request)},
+                    "examples": _EXAMPLES[verb],
+                }
+            },
+        },
+        "responses": {
+            "200": {"description": "The answer", "content": {"application/json": {"schema": answer}}},
+            "304": {"description": "The answer is the one that the caller has"},
+            **{str(status): response for status, response in PROBLEMS(*_STATUSES[verb]).items()},
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    answers: list[type[BaseModel]] = [schemas.Problem]
+    for _, regression, classification in _OPERATIONS.values():
+        answers += [regression, classification]
+    found: dict[str, Any] = {}
+    for model in answers:
+        _collect(found, model.__name__, model.model_json_schema(ref_template=_REFERENCE, mode="serialization"))
+    for request in (schemas.PredictRequest, schemas.SampleRequest):
+        _collect(found, request.__name__, TypeAdapter(request).json_schema(ref_template=_REFERENCE))
+    return found
+
+
+def _collect(found: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    found.update(schema.pop("$defs", {}))
+    found[name] = schema

@@ -1,0 +1,47 @@
+"""Answers → bytes: shortest round-trip floats, NaN and infinity as null. Knows nothing of what the fields mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from anyio import to_thread
+
+# An encoder call holds the interpreter: about 5 ms for this many numbers. Larger answers are encoded in slices on
+# another thread, so that the event loop gets its turn in between.
+_SLICE = 50_000
+
+
+async def encode(fields: Mapping[str, Any]) -> bytes:
+    """The JSON object of these fields, in their order; arrays are NumPy's."""
+    if _numbers(fields) <= _SLICE:
+        return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+    return await to_thread.run_sync(lambda: b"".join(_pieces(fields)))
+
+
+def _numbers(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.size
+    return sum(map(_numbers, value.values())) if isinstance(value, Mapping) else 0
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Mapping):
+        before = b"{"
+        for name, inner in value.items():
+            yield before + orjson.dumps(name) + b":"
+            yield from _pieces(inner)
+            before = b","
+        yield b"{}" if before == b"{" else b"}"
+    elif isinstance(value, np.ndarray) and value.size > _SLICE:
+        step = max(1, _SLICE * len(value) // value.size)
+        before = b"["
+        for start in range(0, len(value), step):
+            part = np.ascontiguousarray(value[start : start + step])
+            yield before + orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            before = b","
+        yield b"]"
+    else:
+        yield orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,54 @@
+"""The only place where objects meet: settings in, a ready application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi_swagger import patch_fastapi
+
+from models.repository import Repository
+from penumbra import __version__
+from service.api import documentation, health, native, problems
+from service.api.edge import RequestId
+from service.batching import Batcher
+from service.engine.evaluate import use_one_thread
+from service.inference import Inference
+from service.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI application; settings default to the environment's."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        use_one_thread()
+        batcher = Batcher(settings.engine_threads, settings.max_queue)
+        app.state.inference = Inference(Repository(settings.store), batcher)
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        await to_thread.run_sync(batcher.close)
+
+    app = FastAPI(
+        title="Penumbra",
+        version=__version__,
+        summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.ready = False
+    app.add_middleware(RequestId)
+    app.include_router(health.router)
+    app.include_router(native.router)
+    app.router.routes.extend(native.hot_routes())
+    problems.install(app)
+    documentation.install(app)
+    patch_fastapi(app, redirect_from_root_to_docs=False)
+    return app

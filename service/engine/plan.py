@@ -1,0 +1,189 @@
+"""Networks compiled for evaluation: spelled-out layers and tensors become a short list of steps.
+
+Batch normalisation is folded into the product before it; every width is filled up with zero columns to a multiple
+of LANES, so that elementwise kernels never meet a ragged end, where they would use other instructions and give other
+bits. Knows nothing of rows, seeds or threads; compiles once and is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from models.architecture import Architecture
+from models.layers import (
+    NORM_EPSILON,
+    Activation,
+    ActivationName,
+    Block,
+    Dropout,
+    Layer,
+    Linear,
+    Norm,
+    dropout_sites,
+    flops,
+    walk,
+)
+
+LANES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """x W + b: weight [inputs, outputs] and bias [outputs], both widths multiples of LANES."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """An elementwise function, in place."""
+
+    function: ActivationName
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normalise:
+    """Layer normalisation over the first `width` units: weight [width], bias [width]."""
+
+    weight: Tensor
+    bias: Tensor
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Multiply by the mask of dropout site number `site`."""
+
+    site: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Remember x for the next AddKept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddKept:
+    """Add what the matching Keep remembered."""
+
+
+Step: TypeAlias = Product | Activate | Normalise | Drop | Keep | AddKept
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """How rows are filled up before a product, so that its bits do not depend on how many rows there are.
+
+    "aligned": to a multiple of `rows`. "fixed": every product has exactly `rows` rows, slower and for builds where
+    alignment alone does not hold. `verified` says that this process compared bits (see `verify`).
+    """
+
+    kind: Literal["aligned", "fixed"]
+    rows: int
+    verified: bool = False
+
+    def padded(self, rows: int) -> int:
+        """Rows of the product in which `rows` rows are evaluated."""
+        return -(-rows // self.rows) * self.rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A compiled network: steps, its dropout sites, and how rows are filled up."""
+
+    steps: tuple[Step, ...]
+    site_widths: tuple[int, ...]
+    site_ps: tuple[float, ...]
+    inputs: int
+    outputs: int
+    flops_per_row: int
+    row_plan: RowPlan
+
+    def probabilities(self, what_if: float | None) -> tuple[float, ...]:
+        """The p of each site, as trained or all replaced by `what_if`."""
+        return self.site_ps if what_if is None else (what_if,) * len(self.site_ps)
+
+    def first_random_step(self, probabilities: tuple[float, ...]) -> int:
+        """The place of the first dropout that does something; what comes before is the same for all samples."""
+        for place, step in enumerate(self.steps):
+            if isinstance(step, Drop) and probabilities[step.site] > 0:
+                return place
+        return len(self.steps)
+
+
+def compile_network(architecture: Architecture, tensors: Mapping[str, Tensor], row_plan: RowPlan) -> Network:
+    """The steps of an architecture with these (verified) tensors."""
+    layers = architecture.layers()
+    sites = dropout_sites(layers)
+    return Network(
+        steps=tuple(_Compiler(tensors).steps(layers)),
+        site_widths=tuple(site.width for site in sites),
+        site_ps=tuple(site.p for site in sites),
+        inputs=architecture.inputs,
+        outputs=architecture.head.width,
+        flops_per_row=sum(flops(layer) for _, layer in walk(layers)),
+        row_plan=row_plan,
+    )
+
+
+class _Compiler:
+    """One walk over the layers; counts dropout sites on its way."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._sites = 0
+
+    def steps(self, layers: tuple[Layer, ...], prefix: str = "") -> list[Step]:
+        steps: list[Step] = []
+        for place, layer in enumerate(layers):
+            name = prefix + layer.name
+            match layer:
+                case Linear():
+                    after = layers[place + 1] if place + 1 < len(layers) else None
+                    folded = prefix + after.name if isinstance(after, Norm) and after.kind == "batch" else None
+                    steps.append(self._product(name, folded))
+                case Norm(kind="batch"):
+                    if place == 0 or not isinstance(layers[place - 1], Linear):
+                        raise NotImplementedError("batch normalisation is compiled only right after a linear layer")
+                case Norm(width=width):
+                    weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]
+                    steps.append(Normalise(weight.clone(), bias.clone(), width))
+                case Activation(function=function):
+                    steps.append(Activate(function))
+                case Dropout():
+                    steps.append(Drop(self._sites))
+                    self._sites += 1
+                case Block(layers=inner, residual=residual):
+                    within = self.steps(inner, name + ".")
+                    steps.extend([Keep(), *within, AddKept()] if residual else within)
+        return steps
+
+    def _product(self, linear: str, batch_norm: str | None) -> Product:
+        # In float64: the folded network must agree with the unfolded one to float32 rounding.
+        weight = self._tensors[linear + ".weight"].double()  # [outputs, inputs]
+        bias = self._tensors[linear + ".bias"].double()
+        if batch_norm is not None:
+            gain, shift, mean, variance = (
+                self._tensors[f"{batch_norm}.{part}"].double()
+                for part in ("weight", "bias", "running_mean", "running_var")
+            )
+            factor = gain / torch.sqrt(variance + NORM_EPSILON)
+            weight = weight * factor[:, None]
+            bias = (bias - mean) * factor + shift
+        outputs, inputs = weight.shape
+        padded_weight = torch.zeros(padded_width(inputs), padded_width(outputs))
+        padded_weight[:inputs, :outputs] = weight.T
+        padded_bias = torch.zeros(padded_width(outputs))
+        padded_bias[:outputs] = bias
+        return Product(padded_weight, padded_bias)
+
+
+def padded_width(width: int) -> int:
+    """A width filled up to a multiple of LANES."""
+    return -(-width // LANES) * LANES

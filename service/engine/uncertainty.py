@@ -1,0 +1,236 @@
+"""Draws → summaries: what a committee's answers say, and how far to trust it. Float64 throughout.
+
+Samples lie along the last axis here. NumPy reduces a contiguous last axis by itself, whatever the other axes are, so a
+row's summary has the same bits alone and in company, and never depends on how the sampling was cut into pieces.
+Knows nothing of masks, models' files or HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from models.features import Float32, Float64
+
+VARIANCE_FLOOR = 1e-6
+# (probability, row, output, sample) terms that one step of the mixture's quantile search handles: bounds its memory.
+_QUANTILE_TERMS = 1 << 20
+_QUANTILE_STEPS = 80
+_QUANTILE_TOLERANCE = 1e-13
+
+IntervalKind = Literal["epistemic", "predictive", "conformal"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegressionDraws:
+    """means and variances [rows, outputs, samples] in raw units; variances None where nothing is known of the noise.
+
+    `variances` may have a single sample: noise that is the same for all.
+    """
+
+    means: Float64
+    variances: Float64 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interval:
+    """A central interval [rows, outputs]; bounds None where it is undefined."""
+
+    level: float
+    kind: IntervalKind
+    lower: Float64 | None
+    upper: Float64 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegressionSummary:
+    """All arrays [rows, outputs]; None where undefined (spreads at one sample, noise that is not known)."""
+
+    mean: Float64
+    std: Float64 | None
+    epistemic_std: Float64 | None
+    aleatoric_std: Float64 | None
+    stderr: Float64 | None
+    interval: Interval
+    quantiles: dict[float, Float64 | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassificationSummary:
+    """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats."""
+
+    winners: np.ndarray[tuple[int], np.dtype[np.int64]]
+    probabilities: Float64
+    std: Float64 | None
+    stderr: Float64 | None
+    predictive_entropy: Float64
+    expected_entropy: Float64
+    mutual_information: Float64
+    variation_ratio: Float64
+    votes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+
+
+def regression_draws(
+    outputs: Float32, mean: Float64, scale: Float64, variance_head: bool, noise_variance: Float64 | None
+) -> RegressionDraws:
+    """Head outputs [samples, rows, width] → draws in raw units: mean × scale + shift, variance × scale²."""
+    count = len(mean)
+    means = _samples_last(outputs[..., :count]) * scale[:, None] + mean[:, None]
+    if variance_head:
+        pre_activation = _samples_last(outputs[..., count:])
+        variances = (np.logaddexp(0.0, pre_activation) + VARIANCE_FLOOR) * (scale**2)[:, None]
+        return RegressionDraws(means, variances)
+    if noise_variance is not None:
+        return RegressionDraws(means, np.broadcast_to(noise_variance[:, None], (*means.shape[:2], 1)))
+    return RegressionDraws(means, None)
+
+
+def class_probabilities(outputs: Float32) -> Float64:
+    """Logits [samples, rows, classes] → softmax probabilities [rows, classes, samples]."""
+    logits = np.ascontiguousarray(outputs.transpose(1, 0, 2), np.float64)  # [rows, samples, classes]
+    logits -= logits.max(axis=-1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= np.add.reduce(logits, axis=-1, keepdims=True)
+    return np.ascontiguousarray(logits.transpose(0, 2, 1))
+
+
+def summarise_regression(draws: RegressionDraws, level: float, probabilities: tuple[float, ...]) -> RegressionSummary:
+    """Law of total variance (Kendall & Gal 2017): total = epistemic (spread of means) + aleatoric (mean of variances).
+
+    Spreads of draws use n − 1. Intervals and quantiles are those of the mixture of normals where the noise is known
+    ("predictive"), else of the means alone ("epistemic").
+    """
+    means, variances = draws.means, draws.variances
+    n = means.shape[-1]
+    mean = _mean(means)
+    epistemic_variance = _variance(means, mean) if n > 1 else None
+    aleatoric_variance = _mean(variances) if variances is not None else None
+    kind: IntervalKind = "epistemic" if variances is None else "predictive"
+    edges = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    wanted = dict.fromkeys((*edges, *probabilities))
+    found: dict[float, Float64 | None] = dict.fromkeys(wanted)
+    if variances is not None:
+        found.update(zip(wanted, mixture_quantiles(means, variances, tuple(wanted)), strict=True))
+    elif n > 1:
+        found.update(zip(wanted, np.quantile(means, tuple(wanted), axis=-1), strict=True))
+    return RegressionSummary(
+        mean=mean,
+        std=_total(epistemic_variance, aleatoric_variance),
+        epistemic_std=None if epistemic_variance is None else np.sqrt(epistemic_variance),
+        aleatoric_std=None if aleatoric_variance is None else np.sqrt(aleatoric_variance),
+        stderr=None if epistemic_variance is None else np.sqrt(epistemic_variance / n),
+        interval=Interval(level, kind, found[edges[0]], found[edges[1]]),
+        quantiles={probability: found[probability] for probability in probabilities},
+    )
+
+
+def summarise_classification(probabilities: Float64, aggregate: Literal["mean", "vote"]) -> ClassificationSummary:
+    """Draws [rows, classes, samples] → entropies in nats (Houlsby et al. 2011), votes, and the aggregate's winners.
+
+    Ties go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
+    """
+    rows, classes, n = probabilities.shape
+    mean = _mean(probabilities)
+    variance = _variance(probabilities, mean) if n > 1 else None
+    choices = probabilities.argmax(axis=1)  # [rows, samples]
+    votes = np.stack([np.count_nonzero(choices == k, axis=-1) for k in range(classes)], axis=-1).reshape(rows, classes)
+    predictive_entropy = _entropy(mean)
+    expected_entropy = _mean(_entropy(probabilities.transpose(0, 2, 1)))
+    return ClassificationSummary(
+        winners=(mean if aggregate == "mean" else votes).argmax(axis=-1),
+        probabilities=mean,
+        std=None if variance is None else np.sqrt(variance),
+        stderr=None if variance is None else np.sqrt(variance / n),
+        predictive_entropy=predictive_entropy,
+        expected_entropy=expected_entropy,
+        mutual_information=np.maximum(predictive_entropy - expected_entropy, 0.0),
+        variation_ratio=1.0 - votes.max(axis=-1) / n,
+        votes=votes,
+    )
+
+
+def mixture_quantiles(means: Float64, variances: Float64, probabilities: tuple[float, ...]) -> Float64:
+    """Quantiles of equal-weight mixtures of normals: [probabilities, rows, outputs].
+
+    means [rows, outputs, n]; variances likewise, or with one sample. A mixture's quantile lies between the smallest
+    and the largest of its components', and Newton's method is kept inside that shrinking bracket.
+    """
+    rows, outputs, n = means.shape
+    chunk = max(1, _QUANTILE_TERMS // (len(probabilities) * outputs * n))
+    spread = np.sqrt(variances)
+    parts = [
+        _mixture_quantiles(means[start : start + chunk], spread[start : start + chunk], probabilities)
+        for start in range(0, rows, chunk)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _mixture_quantiles(means: Float64, spread: Float64, probabilities: tuple[float, ...]) -> Float64:
+    target = np.array(probabilities)[:, None, None]  # [probabilities, 1, 1]
+    z = torch.special.ndtri(torch.from_numpy(target)).numpy()[..., None]
+    components = means + z * spread  # [probabilities, rows, outputs, n]
+    low, high = components.min(axis=-1), components.max(axis=-1)
+    x = _mean(np.ascontiguousarray(components))
+    done = low == high
+    for _ in range(_QUANTILE_STEPS):
+        below, density = _mixture_cdf(x, means, spread)
+        # A lane that has converged keeps its value, so that it never depends on how long its neighbours take.
+        low = np.where(~done & (below < target), x, low)
+        high = np.where(~done & (below >= target), x, high)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            newton = x - (below - target) / density
+        inside = (newton > low) & (newton < high)
+        following = np.where(inside, newton, 0.5 * (low + high))
+        moved = np.abs(following - x)
+        following = np.where(done, x, following)
+        done |= moved <= _QUANTILE_TOLERANCE * np.maximum(np.abs(x), high - low)
+        x = following
+        if done.all():
+            break
+    return x
+
+
+def _mixture_cdf(x: Float64, means: Float64, spread: Float64) -> tuple[Float64, Float64]:
+    """Cumulative probability and density of the mixtures at x [probabilities, rows, outputs].
+
+    Φ(−a) = exp(−a²/2) erfcx(a/√2) / 2 shares its exponential with the density, and PyTorch's erfcx is elementwise
+    scalar code: its bits do not depend on an element's place.
+    """
+    t = (x[..., None] - means) / spread
+    a = np.abs(t)
+    bell = np.exp(-0.5 * t * t)
+    tail = 0.5 * bell * torch.special.erfcx(torch.from_numpy(a / np.sqrt(2.0))).numpy()
+    return _mean(np.where(t < 0.0, tail, 1.0 - tail)), _mean(bell / spread) / np.sqrt(2.0 * np.pi)
+
+
+def _samples_last(outputs: Float32) -> Float64:
+    """[samples, rows, width] float32 → [rows, width, samples] float64."""
+    return np.ascontiguousarray(outputs.transpose(1, 2, 0), np.float64)
+
+
+def _mean(values: Float64) -> Float64:
+    return np.asarray(np.add.reduce(values, axis=-1) / values.shape[-1])
+
+
+def _variance(values: Float64, mean: Float64) -> Float64:
+    """Two-pass variance over samples, divided by n − 1."""
+    deviations = values - mean[..., None]
+    deviations *= deviations
+    return np.asarray(np.add.reduce(deviations, axis=-1) / (values.shape[-1] - 1))
+
+
+def _entropy(probabilities: Float64) -> Float64:
+    """−Σ p ln p over the last axis, with 0 ln 0 = 0."""
+    p = np.ascontiguousarray(probabilities)
+    logs = np.log(np.maximum(p, np.finfo(np.float64).tiny))
+    logs *= p
+    return np.asarray(-np.add.reduce(logs, axis=-1))
+
+
+def _total(epistemic: Float64 | None, aleatoric: Float64 | None) -> Float64 | None:
+    if epistemic is None:
+        return None
+    return np.sqrt(epistemic if aleatoric is None else epistemic + aleatoric)

@@ -1,0 +1,65 @@
+"""Does a row get the same bits in any company? Checked on this machine, with this build, when a network is loaded.
+
+PyTorch does not promise it: a matrix product may choose its kernel by its number of rows. So row plans are tried
+from the cheapest to the safest, and the first that holds is used. Knows nothing of queries or serving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from service.engine.evaluate import TILE_PAIRS, evaluate
+from service.engine.plan import Network, Product, RowPlan
+from service.engine.query import Committee, Query
+
+CANDIDATES = (
+    RowPlan("aligned", 8),
+    RowPlan("aligned", 16),
+    RowPlan("aligned", 32),
+    RowPlan("fixed", 64),
+)
+_PROBES = 33  # rows of the end-to-end check; odd, so that every plan has to fill up
+
+
+def with_verified_plan(network: Network) -> Network:
+    """The network with the first row plan under which no product's bits depend on company.
+
+    If none holds, the last candidate, unverified: its answers are right, its last bits may depend on company.
+    """
+    for plan in CANDIDATES:
+        candidate = replace(network, row_plan=plan)
+        if _products_invariant(candidate) and _queries_invariant(candidate):
+            return replace(network, row_plan=replace(plan, verified=True))
+    return replace(network, row_plan=CANDIDATES[-1])
+
+
+def _products_invariant(network: Network) -> bool:
+    """Each product on its own, over the sizes it can meet and at different places."""
+    plan = network.row_plan
+    most = plan.rows if plan.kind == "fixed" else TILE_PAIRS
+    sizes = {size for size in (*range(plan.rows, 129, plan.rows), most // 2, most * 3 // 4, most) if size >= plan.rows}
+    random = np.random.Generator(np.random.Philox(0))
+    for weight, bias in {(id(s.weight)): (s.weight, s.bias) for s in network.steps if isinstance(s, Product)}.values():
+        rows = torch.from_numpy(random.standard_normal((most, weight.shape[0]), np.float32))
+        together = torch.addmm(bias, rows, weight)
+        rolled = torch.addmm(bias, rows.roll(1, 0), weight).roll(-1, 0)
+        if not torch.equal(together, rolled):
+            return False
+        if any(not torch.equal(torch.addmm(bias, rows[:size], weight), together[:size]) for size in sorted(sizes)):
+            return False
+    return True
+
+
+def _queries_invariant(network: Network) -> bool:
+    """The whole network, rows alone against rows in company, full and sampled."""
+    random = np.random.Generator(np.random.Philox(1))
+    rows = random.standard_normal((_PROBES, network.inputs), np.float32)
+    for committee in (None, Committee(seed=1, samples=3, first_sample=2, p=0.5)):
+        together = evaluate(network, Query(rows, committee))
+        for start, stop in ((0, 1), (7, 8), (_PROBES - 1, _PROBES), (3, 16)):
+            if not np.array_equal(evaluate(network, Query(rows[start:stop], committee)), together[:, start:stop]):
+                return False
+    return True

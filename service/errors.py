@@ -1,0 +1,77 @@
+"""Everything that can go wrong with a request, in the domain's words. Knows nothing of HTTP: `api.problems` does.
+
+PenumbraError
+├── MalformedRequest      can't be read at all
+├── InvalidRequest        can be read, but asks for something that does not exist or is out of bounds
+├── BodyTooLarge          more bytes than this service takes
+├── UnsupportedMedia      a body in a form that this service does not read
+├── UnknownModel          no such model or version
+├── NotApplicable         the model can't answer this kind of question
+├── Unavailable           not now; worth trying again
+│   ├── QueueFull
+│   ├── ShuttingDown
+│   └── ModelNotReady
+└── DeadlineExceeded      the caller's deadline passed before it was the request's turn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_COMPLAINTS = 10
+
+
+class PenumbraError(Exception):
+    """Base of all; its text is meant for the caller and never quotes what the caller sent."""
+
+
+class MalformedRequest(PenumbraError):
+    """Can't be read at all."""
+
+
+class InvalidRequest(PenumbraError):
+    """Readable, but invalid: `complaints` are at most ten (field, message) pairs."""
+
+    def __init__(self, complaints: Sequence[tuple[str, str]]) -> None:
+        self.complaints = tuple(complaints[:MAX_COMPLAINTS])
+        super().__init__("; ".join(f"{field} {message}" for field, message in self.complaints[:1]))
+
+
+class BodyTooLarge(PenumbraError):
+    """More bytes than this service takes."""
+
+
+class UnsupportedMedia(PenumbraError):
+    """A body in a form that this service does not read."""
+
+
+class UnknownModel(PenumbraError):
+    """No such model or version."""
+
+
+class NotApplicable(PenumbraError):
+    """The model can't answer this kind of question."""
+
+
+class Unavailable(PenumbraError):
+    """Not now; worth trying again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    """As many requests wait as may."""
+
+
+class ShuttingDown(Unavailable):
+    """No new work is taken."""
+
+
+class ModelNotReady(Unavailable):
+    """The model is in the store but did not pass verification."""
+
+
+class DeadlineExceeded(PenumbraError):
+    """The caller's deadline passed before it was the request's turn; nothing was computed."""

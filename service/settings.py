@@ -1,0 +1,82 @@
+"""Every knob: one declaration is flag, environment variable, default and documentation.
+
+The sole reader of the environment. Knows nothing of what the values are used for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
+
+
+class Settings(BaseSettings):
+    """Serve trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout samples.
+
+    Each flag can also be set by an environment variable: --max-rows is PENUMBRA_MAX_ROWS. A flag wins.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENUMBRA_",
+        frozen=True,
+        extra="ignore",
+        cli_kebab_case=True,
+        cli_prog_name="python -m service",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
+    store: Annotated[
+        Path, Field(description="Directory of models: NAME/VERSION/{manifest.json,weights.safetensors}.")
+    ] = SHIPPED_STORE
+    workers: Annotated[int, Field(ge=1, le=256, description="Worker processes sharing the port.")] = 1
+    threads: Annotated[
+        int,
+        Field(ge=0, le=256, description="Engine threads per worker; 0: the machine's cores divided by the workers."),
+    ] = 0
+    plan: Annotated[
+        Literal["auto", "dense"],
+        Field(
+            description="How sampling is evaluated. auto: by the request's rows, as is fastest; "
+            "dense: one way for all, so that requests of different sizes agree to the last bit."
+        ),
+    ] = "auto"
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 8 * 2**20
+    max_rows: Annotated[int, Field(ge=1, description="Most rows in one request.")] = 16_384
+    max_samples: Annotated[int, Field(ge=1, description="Most samples in one request.")] = 100_000
+    max_evaluations: Annotated[int, Field(ge=1, description="Most rows × samples in one request.")] = 2_000_000
+    max_numbers: Annotated[
+        int, Field(ge=1, description="Most rows × samples × outputs in one request: bounds its memory.")
+    ] = 8_000_000
+    max_returned_draws: Annotated[
+        int, Field(ge=1, description="Most numbers that return_draws may put into one answer.")
+    ] = 1_000_000
+    max_queue: Annotated[int, Field(ge=1, description="Most requests admitted at once by one worker.")] = 1024
+    deadline_ms: Annotated[
+        int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
+    ] = 30_000
+    log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
+    ] = "info"
+
+    @property
+    def engine_threads(self) -> int:
+        """Engine threads per worker, with 0 resolved."""
+        return self.threads or max(1, usable_cores() // self.workers)
+
+    def export(self) -> None:
+        """Puts these settings into the environment, for worker processes to find."""
+        for field, value in self:
+            os.environ[f"PENUMBRA_{field.upper()}"] = str(value)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
