@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from models.description import Description, describe_architecture
 from models.manifest import Manifest
 from models.repository import CorruptVersion, Repository, RepositoryError
-from models.training import Epoch, Recipe, train
+from models.training import Diverged, Epoch, Recipe, train
 
 DEFAULT_STORE = Path(__file__).resolve().parent / "store"
 
@@ -51,7 +52,10 @@ def train_command(
     if unknown := [name for name in names if name not in known and name != "all"]:
         _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
     for name in known if "all" in names else names:
-        manifest, published = _train(known[name], Repository(store))
+        try:
+            manifest, published = _train(known[name], Repository(store))
+        except Diverged as error:
+            _fail(str(error))
         word = "published as" if published else "the same as before:"
         output.print(f"[bold]{name}[/] {word} version {manifest.version}  {manifest.digest}")
         output.print(_figures(manifest), style="dim", highlight=False)
@@ -66,13 +70,20 @@ def list_command(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
         output.print_json(json.dumps(lines))
         return
     if not lines:
-        output.print(f"no models in {store}; train one: python -m models train all")
+        output.print(f"no models in {escape(str(store))}; train one: python -m models train all", soft_wrap=True)
         return
-    columns = ("name", "version", "task", "inputs", "outputs", "parameters", "digest")
-    table = Table(*columns, box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    columns = ("name", "version", "task", "inputs", "outputs", "parameters")
+    for column in (*columns, "digest"):
+        table.add_column(column, no_wrap=True)
     for line in lines:
-        table.add_row(*(str(line.get(column, "")) for column in columns))
+        # The beginning of a digest tells versions apart; all of it stands in the JSON and in `describe`.
+        start = line.get("digest", "").removeprefix("sha256:")[:8]
+        table.add_row(*(str(line.get(column, "")) for column in columns), start)
     output.print(table)
+    for line in lines:
+        if "error" in line:
+            errors.print(f"[red]corrupt:[/] {escape(line['error'])}", highlight=False, soft_wrap=True)
 
 
 @app.command("describe")
@@ -148,7 +159,7 @@ def _line(repository: Repository, name: str, version: str) -> dict[str, Any]:
     try:
         manifest = repository.load(name, version).manifest
     except CorruptVersion as error:
-        return {"name": name, "version": version, "task": "corrupt", "digest": str(error)}
+        return {"name": name, "version": version, "task": "corrupt", "error": str(error)}
     return {
         "name": name,
         "version": version,
@@ -162,7 +173,7 @@ def _line(repository: Repository, name: str, version: str) -> dict[str, Any]:
 
 def _print_description(manifest: Manifest, description: Description) -> None:
     output.print(f"[bold]{manifest.name}[/] version {manifest.version}, {manifest.task}", highlight=False)
-    output.print(manifest.description)
+    output.print(manifest.description, markup=False)
     output.print(manifest.digest, style="dim", highlight=False)
     table = Table("layer", "kind", "in", "out", "parameters", "p", box=None, header_style="bold")
     for layer in description.layers:
@@ -176,7 +187,7 @@ def _print_description(manifest: Manifest, description: Description) -> None:
 
 
 def _fail(message: str) -> Any:
-    errors.print(f"[red]error:[/] {message}", highlight=False)
+    errors.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

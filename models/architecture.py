@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.layers import Activation, ActivationName, Block, Dropout, Layer, Linear, Norm, NormName
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Width = Annotated[int, Field(ge=1, le=65536, strict=True)]
 
 DEFAULT_P = 0.5  # Srivastava et al. 2014, and torch.nn.Dropout
@@ -100,7 +100,8 @@ class Mlp(_Spec):
         """The network, spelled out; names are those of the tensors in the state dict."""
         parts: list[Layer] = []
         if self.input_dropout > 0:
-            parts.append(Dropout("input_dropout", self.inputs, self.input_dropout, self.inplace))
+            # Never in place: the rows are the caller's.
+            parts.append(Dropout("input_dropout", self.inputs, self.input_dropout))
         before = self.inputs
         for number, (width, p) in enumerate(zip(self.hidden, self.dropout, strict=True), start=1):
             inner: list[Layer] = [Linear("linear", before, width)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.architecture import Architecture
-from models.layers import Activation, Block, Dropout, Linear, Norm, dropout_sites, flops, parameter_count, walk
+from models.layers import Activation, Block, Dropout, Layer, Linear, Norm, dropout_sites, flops, parameter_count, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,10 @@ class Description:
 def describe_architecture(architecture: Architecture) -> Description:
     """Counts a spec's layers, parameters and operations."""
     layers = architecture.layers()
-    spelled = [(name, layer) for name, layer in walk(layers)]
-    first = next(
-        (i for i, (_, layer) in enumerate(spelled) if isinstance(layer, Dropout) and layer.p > 0), len(spelled)
-    )
+    evaluated = tuple(_as_evaluated(layers))
+    first = next((i for i, layer in enumerate(evaluated) if isinstance(layer, Dropout) and layer.p > 0), len(evaluated))
     lines = []
-    for name, layer in spelled:
+    for name, layer in walk(layers):
         match layer:
             case Linear(inputs=inputs, outputs=outputs):
                 line = LayerLine(name, "linear", inputs, outputs, parameter_count(layer), None)
@@ -74,7 +73,15 @@ def describe_architecture(architecture: Architecture) -> Description:
     return Description(
         layers=tuple(lines),
         sites=dropout_sites(layers),
-        parameters=sum(parameter_count(layer) for _, layer in spelled),
-        flops_per_row=sum(flops(layer) for _, layer in spelled),
-        flops_per_sample=sum(flops(layer) for _, layer in spelled[first:]),
+        parameters=sum(map(parameter_count, evaluated)),
+        flops_per_row=sum(map(flops, evaluated)),
+        flops_per_sample=sum(map(flops, evaluated[first:])),
     )
+
+
+def _as_evaluated(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    """Every layer in order of evaluation; a block's own addition comes after what it holds."""
+    for layer in layers:
+        if isinstance(layer, Block):
+            yield from _as_evaluated(layer.layers)
+        yield layer

@@ -23,8 +23,8 @@ class InvalidRows(ValueError):
     """Rows that can't be read. `complaints` are at most ten (field, message) pairs that never quote a value."""
 
     def __init__(self, complaints: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{field}: {message}" for field, message in complaints))
         self.complaints = tuple(complaints[:MAX_COMPLAINTS])
+        super().__init__("; ".join(f"{field}: {message}" for field, message in self.complaints))
 
 
 class _Column(BaseModel):
@@ -61,7 +61,9 @@ def column_statistics(columns: Float64) -> tuple[Float64, Float64]:
     """Mean and population standard deviation of each column of [rows, columns]; a constant column gets scale 1."""
     mean = columns.mean(axis=0)
     scale = columns.std(axis=0)
-    return mean, np.where(scale > 0, scale, 1.0)
+    # A constant like 0.1 has a mean that is rounded, and so a deviation of 1e-17 rather than none.
+    varies = (np.ptp(columns, axis=0) > 0) & (scale > 0)
+    return mean, np.where(varies, scale, 1.0)
 
 
 def standardise(rows: Float64, features: Sequence[Feature]) -> Float32:

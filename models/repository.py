@@ -82,11 +82,12 @@ class Repository:
         if not versions:
             known = ", ".join(self.names()) or "none"
             raise NoSuchModel(f"no model {name!r} in {self.root}; there are: {known}")
-        version = version or versions[-1]
+        if version is None:
+            version = versions[-1]
         if version not in versions:
             raise NoSuchModel(f"no version {version!r} of {name!r}; there are: {', '.join(versions)}")
         folder = self.root / name / version
-        if self.root.resolve() not in folder.resolve().parents:
+        if not all(_lies_in(self.root, folder / file) for file in (MANIFEST, WEIGHTS)):
             raise CorruptVersion(f"{name}/{version} leads out of the store")
         return _verified(folder, name, version)
 
@@ -106,9 +107,7 @@ class Repository:
             home = self.root / manifest.name
             home.mkdir(exist_ok=True)
             folder = home / manifest.version
-            if folder.exists():
-                raise FileExistsError(f"{folder} exists; versions are never overwritten")
-            aside.rename(folder)
+            _rename(aside, folder)
             for changed in (folder, home, self.root):
                 _sync_folder(changed)
         finally:
@@ -127,8 +126,9 @@ def serialise(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def version_order(version: str) -> tuple[Any, ...]:
-    """Sort key under which 2 < 10, and 1.9 < 1.10."""
-    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", version))
+    """Sort key under which 2 < 10, and 1.9 < 1.10; no two versions have the same."""
+    parts = re.split(r"(\d+)", version)
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), version
 
 
 def _verified(folder: Path, name: str, version: str) -> Model:
@@ -151,7 +151,7 @@ def _verified(folder: Path, name: str, version: str) -> Model:
         raise CorruptVersion(f"{where}: the digest is not that of the contents")
     try:
         tensors = safetensors.torch.load(weights)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a kind of number that torch does not have
         raise CorruptVersion(f"{where}: {WEIGHTS} can't be read: {error}") from error
     _check_tensors(where, tensors, manifest)
     return Model(manifest, MappingProxyType(tensors))
@@ -177,6 +177,27 @@ def _folders(path: Path) -> list[Path]:
         return [entry for entry in path.iterdir() if re.fullmatch(NAME_PATTERN, entry.name) and entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _lies_in(root: Path, path: Path) -> bool:
+    """Whether a path, links followed, leads to a place under the root."""
+    try:
+        return root.resolve() in path.resolve().parents
+    except (OSError, RuntimeError):  # links that lead round in a circle
+        return False
+
+
+def _rename(aside: Path, folder: Path) -> None:
+    """Gives a finished folder its name, unless that is taken."""
+    taken = f"{folder} exists; versions are never overwritten"
+    if folder.exists():
+        raise FileExistsError(taken)
+    try:
+        aside.rename(folder)
+    except OSError as error:
+        if folder.exists():  # another publication came between the look and the rename
+            raise FileExistsError(taken) from error
+        raise
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -28,6 +28,10 @@ from models.networks import build
 from models.repository import serialise
 
 
+class Diverged(Exception):
+    """No epoch had a finite validation loss, so that there are no weights worth keeping."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """How to train; part of the recipe, and recorded in the manifest."""
@@ -40,6 +44,10 @@ class Hyperparameters:
     patience: int = 40
     validation_fraction: float = 0.2
     test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be 2 or more: batches of one row are left out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Trained:
 
 
 def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Trained:
-    """Trains, measures and seals one version of a recipe."""
+    """Trains, measures and seals one version of a recipe. Raises Diverged where nothing could be learnt."""
     dataset = recipe.load()
     parts = split(
         len(dataset.inputs),
@@ -114,7 +122,9 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
     """One thread, deterministic kernels, and a global generator that is put back afterwards (nn.Dropout has no own)."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
     try:
@@ -122,7 +132,7 @@ def _reproducible(seed: int) -> Iterator[None]:
             torch.manual_seed(seed)
             yield
     finally:
-        torch.use_deterministic_algorithms(mode=deterministic)
+        torch.use_deterministic_algorithms(mode=deterministic, warn_only=warn_only)
         torch.set_num_threads(threads)
 
 
@@ -142,7 +152,8 @@ def _fit(
 ) -> tuple[nn.Sequential, int]:
     """Trains until the validation loss has not improved for `patience` epochs; the best weights and their epoch."""
     hyper = recipe.hyperparameters
-    network = build(recipe.architecture)
+    # In place is for inference: the backward pass needs the activations that it would overwrite.
+    network = build(recipe.architecture.model_copy(update={"inplace": False}))
     # Weight decay acts on weight matrices only: shrinking biases and norms towards zero regularises nothing.
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
@@ -168,6 +179,8 @@ def _fit(
         on_epoch(Epoch(epoch, hyper.max_epochs, loss, best, patience_left))
         if patience_left <= 0:
             break
+    if not best_epoch:
+        raise Diverged(f"{recipe.name}: no epoch had a finite validation loss; a lower learning rate may help")
     network.load_state_dict(best_state)
     return network, best_epoch
 

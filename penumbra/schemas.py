@@ -101,6 +101,7 @@ class Reproducibility(BaseModel):
     """How rows are filled up so that an answer's bits do not depend on company, and whether this was checked."""
 
     plan: Literal["aligned", "fixed"]
+    rows: int
     verified: bool
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Any
 
 import uvicorn
+from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.settings import Settings
@@ -12,9 +15,14 @@ from service.settings import Settings
 
 def main(arguments: list[str]) -> None:
     """Serves until told to stop."""
+    # After a graceful stop uvicorn raises the signal once more, for whoever had it before: it shall mean success.
+    signal.signal(signal.SIGTERM, _leave)
     if arguments[:1] == ["serve"]:
         arguments = arguments[1:]
-    settings = CliApp.run(Settings, cli_args=arguments)
+    try:
+        settings = CliApp.run(Settings, cli_args=arguments)
+    except ValidationError as error:
+        sys.exit("\n".join(_complaints(error)))
     settings.export()  # worker processes read the same settings from the environment
     uvicorn.run(
         "service.app:create_app",
@@ -27,6 +35,19 @@ def main(arguments: list[str]) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
+
+
+def _leave(*_: Any) -> None:
+    sys.exit(0)
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    """What is wrong with which setting, by its flag and its variable."""
+    return [
+        f"python -m service: error: --{name.replace('_', '-')} (or PENUMBRA_{name.upper()}): {item['msg']}"
+        for item in error.errors(include_url=False, include_input=False)
+        for name in [str(item["loc"][0])]
+    ]
 
 
 if __name__ == "__main__":

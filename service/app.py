@@ -18,6 +18,9 @@ from service.engine.evaluate import use_one_thread
 from service.inference import Inference
 from service.settings import Settings
 
+# The page tells a validator on the internet where the specification is, unless it is told not to.
+_DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application; settings default to the environment's."""
@@ -27,7 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
         batcher = Batcher(settings.engine_threads, settings.max_queue)
-        app.state.inference = Inference(Repository(settings.store), batcher)
+        app.state.inference = Inference(Repository(settings.store), batcher, dense=settings.plan == "dense")
         app.state.ready = True
         yield
         app.state.ready = False
@@ -40,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.settings = settings
@@ -50,5 +54,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes.extend(native.hot_routes())
     problems.install(app)
     documentation.install(app)
-    patch_fastapi(app, redirect_from_root_to_docs=False)
+    patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from service.engine.evaluate import Piece, Workspace, use_one_thread
+from service.engine.evaluate import Piece, use_one_thread
+from service.engine.tiles import Workspace
 from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
 
 Clock = Callable[[], float]

@@ -21,10 +21,11 @@ from models.manifest import Manifest
 from models.repository import CorruptVersion, Repository
 from service.batching import Batcher, Timings
 from service.engine import uncertainty
-from service.engine.evaluate import Evaluation, Piece, Workspace
+from service.engine.evaluate import Evaluation, Piece
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Network, RowPlan, compile_network
 from service.engine.query import Committee, Query
+from service.engine.tiles import Workspace
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.engine.verify import with_verified_plan
 from service.errors import ModelNotReady, NotApplicable, UnknownModel
@@ -40,6 +41,7 @@ class ServedModel:
 
     manifest: Manifest
     network: Network
+    dense: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +49,7 @@ class ServedModel:
         plan = self.network.row_plan
         build = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine())
         named = (self.manifest.name, self.manifest.version, self.manifest.digest)
-        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, *build)))
+        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, self.dense, *build)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +86,10 @@ class Sampled:
 class Inference:
     """The models that are served, and how to ask them."""
 
-    def __init__(self, repository: Repository, batcher: Batcher) -> None:
+    def __init__(self, repository: Repository, batcher: Batcher, *, dense: bool = False) -> None:
         self._batcher = batcher
         self._models: dict[str, dict[str, ServedModel | None]] = {
-            name: {version: load(repository, name, version) for version in repository.versions(name)}
+            name: {version: load(repository, name, version, dense=dense) for version in repository.versions(name)}
             for name in repository.names()
         }
 
@@ -140,7 +142,7 @@ class Inference:
     async def _run(
         self, model: ServedModel, query: Query, summarise: Callable[[Float32], Summary], patience: float
     ) -> tuple[Summary, Timings]:
-        evaluation = Evaluation(model.network, query, self._batcher.threads)
+        evaluation = Evaluation(model.network, query, self._batcher.threads, dense=model.dense)
         answers: list[Summary] = []
         timings = await self._batcher.run(_stages(evaluation, summarise, answers), patience)
         return answers[0], timings
@@ -151,7 +153,7 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
     return next((model for model in reversed(list(versions.values())) if model is not None), None)
 
 
-def load(repository: Repository, name: str, version: str) -> ServedModel | None:
+def load(repository: Repository, name: str, version: str, *, dense: bool) -> ServedModel | None:
     """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
     try:
         model = repository.load(name, version)
@@ -159,7 +161,7 @@ def load(repository: Repository, name: str, version: str) -> ServedModel | None:
         logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
         return None
     network = compile_network(model.manifest.architecture, model.tensors, RowPlan("aligned", 16))
-    return ServedModel(model.manifest, with_verified_plan(network))
+    return ServedModel(model.manifest, with_verified_plan(network), dense)
 
 
 def _stages(

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="PENUMBRA_",
+        env_ignore_empty=True,
         frozen=True,
         extra="ignore",
         cli_kebab_case=True,
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
     store: Annotated[
-        Path, Field(description="Directory of models: NAME/VERSION/{manifest.json,weights.safetensors}.")
+        DirectoryPath, Field(description="Directory of models: NAME/VERSION/{manifest.json,weights.safetensors}.")
     ] = SHIPPED_STORE
     workers: Annotated[int, Field(ge=1, le=256, description="Worker processes sharing the port.")] = 1
     threads: Annotated[

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.features import Float64, read_rows
 from models.manifest import Manifest
-from penumbra.schemas import MAX_SEED, SampleOptions
+from penumbra.schemas import MAX_QUANTILES, MAX_SEED, SampleOptions
 from service.engine.query import Committee
 from service.errors import InvalidRequest
 from service.inference import Sampling
@@ -19,6 +19,21 @@ from service.settings import Settings
 _OPTIONS: TypeAdapter[SampleOptions] = TypeAdapter(SampleOptions)
 _SAMPLE_FIELDS = ("inputs", *SampleOptions.__annotations__)
 _SHOWN = 10
+
+_PLAIN = "written without quotes, decimal point or exponent"
+_UNIT = "must be a number above 0 and below 1"
+# One whole rule per option says more than which part of it was broken: 7.0 and "7" look like integers to some.
+_RULES = {
+    "seed": f"must be a whole number from 0 to {MAX_SEED}, {_PLAIN}",
+    "samples": f"must be a whole number from 1, {_PLAIN}",
+    "first_sample": f"must be a whole number from 0 to {MAX_SEED}, {_PLAIN}",
+    "method": "must be dropout or ensemble",
+    "aggregate": "must be mean, vote or weighted",
+    "interval": _UNIT,
+    "quantiles": f"must be a list of at most {MAX_QUANTILES} numbers above 0 and below 1",
+    "dropout": "must be a number from 0 to 1",
+    "return_draws": "must be true or false",
+}
 
 
 def prediction(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Float64:
@@ -88,6 +103,9 @@ def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bo
 
 
 def _complaints(error: ValidationError) -> list[tuple[str, str]]:
-    """Pydantic's findings without the values they are about."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found[:_SHOWN]]
+    """The rules that were broken, and where: a list's item is named like `quantiles[3]`."""
+    complaints = []
+    for found in error.errors(include_url=False, include_input=False, include_context=False)[:_SHOWN]:
+        option, *place = map(str, found["loc"])
+        complaints.append((option + "".join(f"[{part}]" for part in place), _UNIT if place else _RULES[option]))
+    return complaints

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,6 +23,9 @@ from service.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
+Name = Annotated[str, Path(examples=["diabetes"])]
+Version = Annotated[str, Path(examples=["1"])]
+
 
 @router.get("/models", response_model=ModelList)
 async def list_models(request: Request) -> Any:
@@ -31,13 +34,13 @@ async def list_models(request: Request) -> Any:
 
 
 @router.get("/models/{name}", response_model=ModelDescription, responses=PROBLEMS(404, 503))
-async def describe_model(request: Request, name: str) -> Any:
+async def describe_model(request: Request, name: Name) -> Any:
     """The manifest of the version that is served by default."""
     return _description(_inference(request).resolve(name))
 
 
 @router.get("/models/{name}/versions/{version}", response_model=ModelDescription, responses=PROBLEMS(404, 503))
-async def describe_version(request: Request, name: str, version: str) -> Any:
+async def describe_version(request: Request, name: Name, version: Version) -> Any:
     """The manifest of one version."""
     return _description(_inference(request).resolve(name, version))
 

@@ -55,7 +55,11 @@ def _parse_slowly(body: bytes) -> Any:
     except RecursionError:
         raise MalformedRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise MalformedRequest(f"the body is not JSON: error at line {error.lineno}, column {error.colno}") from None
+        if not text.strip():
+            raise MalformedRequest("the body is empty: send a JSON object") from None
+        what = error.msg.partition(":")[0]  # some messages quote what follows
+        where = f"line {error.lineno}, column {error.colno}"
+        raise MalformedRequest(f"the body is not JSON: {what} ({where})") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,9 +16,12 @@ by NumPy's compatibility guarantee for bit generators (NEP 19). Salmon et al. 20
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
+
+from models.features import Float32
 
 STREAM_VERSION = 1
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
@@ -54,27 +57,24 @@ def random_lanes(seed: int, first_sample: int, samples: int, widths: Sequence[in
     return words.astype("<u8", copy=False).view("<u2").reshape(samples, blocks * _LANES_PER_BLOCK)
 
 
+def site_offsets(widths: Sequence[int]) -> tuple[int, ...]:
+    """The lane at which each site begins."""
+    return tuple(accumulate(widths, initial=0))[:-1]
+
+
+def scaled_mask(lanes: npt.NDArray[np.uint16], p: float, out: Float32 | None = None) -> Float32:
+    """One site's lanes [samples, width] → its masks, float32 of the same shape: 0, or the scale of a kept unit."""
+    if p == 1.0:
+        return np.zeros(lanes.shape, np.float32)
+    return np.multiply(lanes >= threshold(p), np.float32(kept_scale(p)), out=out)
+
+
 def draw_masks(
-    seed: int, first_sample: int, samples: int, widths: Sequence[int], ps: Sequence[float], padding: int = 1
-) -> list[npt.NDArray[np.float32] | None]:
-    """The masks of a range of samples, one per site: [samples, width] float32, 0 or the scale of a kept unit.
-
-    Widths are filled up with zeros to a multiple of `padding`. A site with p = 0 keeps all and gets no mask.
-    """
-    if not any(0.0 < p < 1.0 for p in ps):
-        return [_constant_mask(samples, width, p, padding) for width, p in zip(widths, ps, strict=True)]
+    seed: int, first_sample: int, samples: int, widths: Sequence[int], ps: Sequence[float]
+) -> list[Float32 | None]:
+    """The masks of a range of samples, one [samples, width] per site; None for a site with p = 0, which keeps all."""
     lanes = random_lanes(seed, first_sample, samples, widths)
-    masks: list[npt.NDArray[np.float32] | None] = []
-    start = 0
-    for width, p in zip(widths, ps, strict=True):
-        mask = _constant_mask(samples, width, p, padding)
-        if mask is not None and p < 1.0:
-            kept = lanes[:, start : start + width] >= threshold(p)
-            np.multiply(kept, np.float32(kept_scale(p)), out=mask[:, :width])
-        masks.append(mask)
-        start += width
-    return masks
-
-
-def _constant_mask(samples: int, width: int, p: float, padding: int) -> npt.NDArray[np.float32] | None:
-    return None if p == 0.0 else np.zeros((samples, -(-width // padding) * padding), np.float32)
+    return [
+        None if p == 0.0 else scaled_mask(lanes[:, start : start + width], p)
+        for start, width, p in zip(site_offsets(widths), widths, ps, strict=True)
+    ]

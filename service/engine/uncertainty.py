@@ -105,8 +105,7 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     """
     means, variances = draws.means, draws.variances
     n = means.shape[-1]
-    mean = _mean(means)
-    epistemic_variance = _variance(means, mean) if n > 1 else None
+    mean, epistemic_variance = _moments(means)
     aleatoric_variance = _mean(variances) if variances is not None else None
     kind: IntervalKind = "epistemic" if variances is None else "predictive"
     edges = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
@@ -133,8 +132,7 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
     Ties go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
     """
     rows, classes, n = probabilities.shape
-    mean = _mean(probabilities)
-    variance = _variance(probabilities, mean) if n > 1 else None
+    mean, variance = _moments(probabilities)
     choices = probabilities.argmax(axis=1)  # [rows, samples]
     votes = np.stack([np.count_nonzero(choices == k, axis=-1) for k in range(classes)], axis=-1).reshape(rows, classes)
     predictive_entropy = _entropy(mean)
@@ -215,11 +213,20 @@ def _mean(values: Float64) -> Float64:
     return np.asarray(np.add.reduce(values, axis=-1) / values.shape[-1])
 
 
-def _variance(values: Float64, mean: Float64) -> Float64:
-    """Two-pass variance over samples, divided by n − 1."""
-    deviations = values - mean[..., None]
+def _moments(values: Float64) -> tuple[Float64, Float64 | None]:
+    """Mean over samples, and two-pass variance divided by n − 1; None for a single sample.
+
+    Both are taken of differences from the first sample, so that equal samples have a variance of exactly 0.
+    """
+    first, n = values[..., :1], values.shape[-1]
+    deviations = values - first
+    shift = _mean(deviations)[..., None]
+    mean = (first + shift)[..., 0]
+    if n == 1:
+        return mean, None
+    deviations -= shift
     deviations *= deviations
-    return np.asarray(np.add.reduce(deviations, axis=-1) / (values.shape[-1] - 1))
+    return mean, np.add.reduce(deviations, axis=-1) / (n - 1)
 
 
 def _entropy(probabilities: Float64) -> Float64:

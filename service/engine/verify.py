@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from models.features import Float32
 from service.engine.evaluate import TILE_PAIRS, evaluate
 from service.engine.plan import Network, Product, RowPlan
 from service.engine.query import Committee, Query
@@ -31,7 +32,7 @@ def with_verified_plan(network: Network) -> Network:
     """
     for plan in CANDIDATES:
         candidate = replace(network, row_plan=plan)
-        if _products_invariant(candidate) and _queries_invariant(candidate):
+        if all(holds(candidate) for holds in (_products_invariant, _rows_invariant, _samples_invariant)):
             return replace(network, row_plan=replace(plan, verified=True))
     return replace(network, row_plan=CANDIDATES[-1])
 
@@ -53,13 +54,29 @@ def _products_invariant(network: Network) -> bool:
     return True
 
 
-def _queries_invariant(network: Network) -> bool:
+def _rows_invariant(network: Network) -> bool:
     """The whole network, rows alone against rows in company, full and sampled."""
-    random = np.random.Generator(np.random.Philox(1))
-    rows = random.standard_normal((_PROBES, network.inputs), np.float32)
+    rows = _probe_rows(network)
     for committee in (None, Committee(seed=1, samples=3, first_sample=2, p=0.5)):
-        together = evaluate(network, Query(rows, committee))
+        together = evaluate(network, Query(rows, committee), dense=True)
         for start, stop in ((0, 1), (7, 8), (_PROBES - 1, _PROBES), (3, 16)):
-            if not np.array_equal(evaluate(network, Query(rows[start:stop], committee)), together[:, start:stop]):
+            alone = evaluate(network, Query(rows[start:stop], committee), dense=True)
+            if not np.array_equal(alone, together[:, start:stop]):
                 return False
     return True
+
+
+def _samples_invariant(network: Network) -> bool:
+    """Single rows, whose products have a size of their own: samples alone against samples in company."""
+    for row in _probe_rows(network)[:8, None]:
+        together = evaluate(network, Query(row, Committee(seed=2, samples=_PROBES)))
+        for first, samples in ((0, 1), (5, 9), (_PROBES - 1, 1)):
+            alone = evaluate(network, Query(row, Committee(seed=2, samples=samples, first_sample=first)))
+            if not np.array_equal(alone, together[first : first + samples]):
+                return False
+    return True
+
+
+def _probe_rows(network: Network) -> Float32:
+    random = np.random.Generator(np.random.Philox(1))
+    return random.standard_normal((_PROBES, network.inputs), np.float32)

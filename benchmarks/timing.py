@@ -1,0 +1,41 @@
+"""Side-by-side timing: contenders take turns, so that a noisy moment hits all of them, and medians are compared."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.settings import usable_cores
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], seconds: float, least: int = 5) -> dict[str, float]:
+    """Median milliseconds of each contender, over turns that take about `seconds` in all and at least `least`."""
+    for contender in contenders.values():
+        contender()  # warm
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
+        for name, contender in contenders.items():
+            began = time.perf_counter()
+            contender()
+            times[name].append((time.perf_counter() - began) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    cpu = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        models = [line.partition(":")[2].strip() for line in listing.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    return (
+        f"{cpu}, {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}"
+    )

@@ -1,0 +1,46 @@
+"""Fixtures that all tests share: the real service over real sockets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import hypothesis
+import pytest
+
+from service.settings import SHIPPED_STORE
+from tests.api.live import Server
+
+# Tests never measure time, and a test that fails must fail again.
+hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with default settings and its own copy of the shipped models, for the whole session.
+
+    Stopped with SIGTERM, after which it must have ended with exit code 0.
+    """
+    store = tmp_path_factory.mktemp("server") / "store"
+    shutil.copytree(SHIPPED_STORE, store)
+    running = Server(store=store)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts services with settings of one's own: `start_server(store=…, workers=2).client.get(…)`.
+
+    Each has the shipped models unless it is given a store; all are stopped when the test ends.
+    """
+    with ExitStack() as started:
+
+        def start(**settings: object) -> Server:
+            running = Server(**settings)
+            started.callback(running.stop)
+            return running
+
+        yield start

@@ -1,0 +1,70 @@
+"""Random architectures with random weights, for tests of the engine and of the laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from models.architecture import ClassificationHead, Mlp, RegressionHead
+from models.features import Float32
+from models.networks import build
+from service.engine.plan import Network, RowPlan, compile_network
+from service.engine.verify import with_verified_plan
+
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "leaky_relu")
+NORMS = ("none", "batch", "layer")
+
+seeds = st.integers(0, 2**53 - 1)
+probabilities = st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.floats(0.0, 1.0))
+heads = st.one_of(
+    st.builds(RegressionHead, outputs=st.integers(1, 3), variance=st.booleans()),
+    st.builds(ClassificationHead, classes=st.integers(2, 11)),
+)
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Mlp:
+    """Any MLP spec of modest size."""
+    inputs, head = draw(st.integers(1, 20)), draw(heads)
+    widths = draw(st.lists(st.integers(1, 70), min_size=1, max_size=3))
+    residual = draw(st.booleans())
+    if residual:
+        widths.append(widths[-1])  # at least one block that can be skipped
+    return Mlp(
+        inputs=inputs,
+        hidden=tuple(widths),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        norm=draw(st.sampled_from(NORMS)),
+        dropout=tuple(draw(st.lists(probabilities, min_size=len(widths), max_size=len(widths)))),
+        input_dropout=draw(st.sampled_from([0.0, 0.2])),
+        inplace=draw(st.booleans()),
+        residual=residual,
+        head=head,
+    )
+
+
+def module_of(architecture: Mlp, seed: int = 0) -> nn.Sequential:
+    """The plain module with random weights, its batch statistics away from their initial values, in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(architecture)
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 2.0)
+                part.weight.data.uniform_(0.5, 1.5)
+                part.bias.data.normal_()
+    return module.eval()
+
+
+def compiled(architecture: Mlp, module: nn.Module, *, plan: RowPlan | None = None) -> Network:
+    """The engine's network for a module, with its row plan verified unless one is given."""
+    network = compile_network(architecture, module.state_dict(), plan or RowPlan("aligned", 16))
+    return network if plan else with_verified_plan(network)
+
+
+def rows_of(count: int, inputs: int, seed: int = 0) -> Float32:
+    """Standardised rows [count, inputs]."""
+    return np.random.Generator(np.random.Philox(seed)).standard_normal((count, inputs), np.float32)
