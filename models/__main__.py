@@ -75,7 +75,7 @@ def list_command(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
     table = Table(box=None, header_style="bold")
     columns = ("name", "version", "task", "inputs", "outputs", "parameters")
     for column in (*columns, "digest"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold", no_wrap=column != "name")
     for line in lines:
         # The beginning of a digest tells versions apart; all of it stands in the JSON and in `describe`.
         start = line.get("digest", "").removeprefix("sha256:")[:8]

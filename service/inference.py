@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 Summary = TypeVar("Summary")
 
+# Numbers that one piece of summarising reads: some ten milliseconds' work.
+SUMMARY_NUMBERS = 1 << 17
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedModel:
@@ -54,10 +57,14 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampling:
-    """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what."""
+    """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
+
+    `seeded` says whether the caller chose the seed, so that the answer can be asked for again.
+    """
 
     rows: Float64
     committee: Committee
+    seeded: bool = True
     method: Literal["dropout", "ensemble"] = "dropout"
     aggregate: Literal["mean", "vote", "weighted"] = "mean"
     level: float = 0.9
@@ -119,7 +126,8 @@ class Inference:
     async def predict(self, model: ServedModel, rows: Float64, patience: float) -> Predicted:
         """Asks the full network about rows [rows, inputs] in raw units, waiting at most `patience` seconds in line."""
         query = Query(standardise(rows, model.manifest.inputs))
-        (mean, std), timings = await self._run(model, query, partial(_prediction, model.manifest), patience)
+        parts, timings = await self._run(model, query, partial(_prediction, model.manifest), patience)
+        mean, std = uncertainty.joined([part[0] for part in parts]), uncertainty.joined([part[1] for part in parts])
         return Predicted(mean, std, timings)
 
     async def sample(self, model: ServedModel, sampling: Sampling, patience: float) -> Sampled:
@@ -135,17 +143,19 @@ class Inference:
                 f"{model.manifest.name} has no active dropout here, so every sample would be the same: ask predict"
             )
         query = Query(standardise(sampling.rows, model.manifest.inputs), committee)
-        summarise = partial(_sampled, model.manifest, sampling)
-        (summary, draws), timings = await self._run(model, query, summarise, patience)
-        return Sampled(summary, draws, timings)
+        parts, timings = await self._run(model, query, partial(_sampled, model.manifest, sampling), patience)
+        summary = uncertainty.joined([part[0] for part in parts])
+        draws = [part[1] for part in parts if part[1] is not None]
+        return Sampled(summary, np.concatenate(draws, axis=1) if draws else None, timings)
 
     async def _run(
         self, model: ServedModel, query: Query, summarise: Callable[[Float32], Summary], patience: float
-    ) -> tuple[Summary, Timings]:
+    ) -> tuple[list[Summary], Timings]:
+        """The summaries of successive rows, and how long it took."""
         evaluation = Evaluation(model.network, query, self._batcher.threads, dense=model.dense)
-        answers: list[Summary] = []
+        answers: dict[int, Summary] = {}
         timings = await self._batcher.run(_stages(evaluation, summarise, answers), patience)
-        return answers[0], timings
+        return [answers[start] for start in sorted(answers)], timings
 
 
 def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | None:
@@ -165,15 +175,17 @@ def load(repository: Repository, name: str, version: str, *, dense: bool) -> Ser
 
 
 def _stages(
-    evaluation: Evaluation, summarise: Callable[[Float32], Summary], answers: list[Summary]
+    evaluation: Evaluation, summarise: Callable[[Float32], Summary], answers: dict[int, Summary]
 ) -> Iterator[Sequence[Piece]]:
-    """The evaluation's stages, then one more that leaves the summary in `answers`."""
+    """The evaluation's stages, then one more that leaves summaries in `answers`, by their first row."""
 
-    def conclude(_: Workspace) -> None:
-        answers.append(summarise(evaluation.outputs))
+    def conclude(start: int, stop: int, _: Workspace) -> None:
+        answers[start] = summarise(evaluation.outputs[:, start:stop])
 
     yield from evaluation.stages()
-    yield [conclude]
+    samples, rows, width = evaluation.outputs.shape
+    step = max(1, SUMMARY_NUMBERS // (samples * width))
+    yield [partial(conclude, start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def _prediction(manifest: Manifest, outputs: Float32) -> tuple[Float64, Float64 | None]:

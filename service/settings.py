@@ -49,7 +49,7 @@ class Settings(BaseSettings):
             "dense: one way for all, so that requests of different sizes agree to the last bit."
         ),
     ] = "auto"
-    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 8 * 2**20
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 4 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="Most rows in one request.")] = 16_384
     max_samples: Annotated[int, Field(ge=1, description="Most samples in one request.")] = 100_000
     max_evaluations: Annotated[int, Field(ge=1, description="Most rows × samples in one request.")] = 2_000_000

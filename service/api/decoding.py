@@ -65,6 +65,7 @@ def sampling(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Samp
             first_sample=first,
             p=options.get("dropout"),
         ),
+        seeded="seed" in options,
         method=options.get("method", "dropout"),
         aggregate=options.get("aggregate", "mean"),
         level=options.get("interval", 0.9),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -59,7 +60,8 @@ async def predict(request: Request) -> Response:
     """The full network's answer: deterministic, dropout off."""
     settings, inference = _settings(request), _inference(request)
     model = inference.resolve(**request.path_params)
-    rows = decoding.prediction(await read_json(request, settings.max_body_bytes), model.manifest, settings)
+    decode = partial(decoding.prediction, manifest=model.manifest, limits=settings)
+    rows = await read_json(request, settings.max_body_bytes, decode)
     tag = entity_tag(b"predict", model.fingerprint.encode(), rows.tobytes())
     if already_has(request, tag):
         return _not_modified(tag)
@@ -71,9 +73,9 @@ async def sample(request: Request) -> Response:
     """A committee's answer: the same for the same seed, with its uncertainty."""
     settings, inference = _settings(request), _inference(request)
     model = inference.resolve(**request.path_params)
-    body = await read_json(request, settings.max_body_bytes)
-    sampling = decoding.sampling(body, model.manifest, settings)
-    tag = _sampling_tag(model, sampling) if "seed" in body else None
+    decode = partial(decoding.sampling, manifest=model.manifest, limits=settings)
+    sampling = await read_json(request, settings.max_body_bytes, decode)
+    tag = _sampling_tag(model, sampling) if sampling.seeded else None
     if tag and already_has(request, tag):
         return _not_modified(tag)
     answer = await inference.sample(model, sampling, patience(request, settings.deadline_ms))

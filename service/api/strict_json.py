@@ -1,19 +1,24 @@
 """Bytes → JSON values, strictly: UTF-8 only, no duplicate keys, no nesting bombs. Knows nothing of what they mean.
 
 The fast parser keeps the last of two equal keys and takes only what RFC 8259 allows. So its answer is used where a
-count of colons shows that no key was lost, and everything else goes to the slow parser, which can say what is wrong.
+count shows that no key was lost, and what it refuses goes to the slow parser, which can say what is wrong.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
 
-from service.errors import MalformedRequest
+from service.errors import InvalidRequest, MalformedRequest, PenumbraError
 
+# Above this the slow parser would hold up everybody else.
+_SLOWLY_AT_MOST = 1 << 18
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"[ \t\r\n]*(:?)')
+_NOT_FINITE = ("NaN", "Infinity")
 # Longer integers than any float can hold; int() of thousands of digits is slow and limited.
 _LONGEST_INTEGER = 400
 
@@ -22,14 +27,18 @@ def parse(body: bytes) -> Any:
     """The value of a JSON document.
 
     NaN, Infinity and numbers beyond float64 come out as non-finite floats, for the caller to refuse by name. Raises
-    MalformedRequest for everything that is not JSON.
+    MalformedRequest for everything that is not JSON; in a large body non-finite numbers are an InvalidRequest at once.
     """
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
+        if len(body) > _SLOWLY_AT_MOST:
+            raise _unreadable(error) from None
         return _parse_slowly(body)
     # Every key is followed by a colon: as many colons as keys kept means that no key was lost.
-    return value if body.count(b":") == _keys(value) else _parse_slowly(body)
+    if body.count(b":") != _keys(value) and _keys_written(body) != _all_keys(value):
+        raise MalformedRequest("an object has the same key twice")
+    return value
 
 
 def _keys(value: Any) -> int:
@@ -43,6 +52,28 @@ def _keys(value: Any) -> int:
         elif type(inner) is dict:
             count += len(inner)
     return count
+
+
+def _keys_written(body: bytes) -> int:
+    """Keys as they stand in a valid document: strings that a colon follows."""
+    return sum(1 for string in _STRING.finditer(body) if string[1])
+
+
+def _all_keys(value: Any) -> int:
+    """Keys that were kept, at any depth."""
+    if type(value) is dict:
+        return len(value) + sum(map(_all_keys, value.values()))
+    return sum(map(_all_keys, value)) if type(value) is list and set(map(type, value)) & {dict, list} else 0
+
+
+def _unreadable(error: orjson.JSONDecodeError) -> PenumbraError:
+    """Why a large body can't be read, from what the fast parser says: looking further would take too long."""
+    where = f"line {error.lineno}, column {error.colno}"
+    if error.msg.startswith("depth"):
+        return MalformedRequest("the body is nested too deeply")
+    if error.msg.startswith("number is infinity") or error.doc.startswith(_NOT_FINITE, error.pos):
+        return InvalidRequest([("body", f"has a number that is not finite ({where})")])
+    return MalformedRequest(f"the body is not JSON: {error.msg} ({where})")
 
 
 def _parse_slowly(body: bytes) -> Any:

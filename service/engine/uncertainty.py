@@ -7,8 +7,11 @@ Knows nothing of masks, models' files or HTTP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from statistics import NormalDist
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +19,17 @@ import torch
 from models.features import Float32, Float64
 
 VARIANCE_FLOOR = 1e-6
-# (probability, row, output, sample) terms that one step of the mixture's quantile search handles: bounds its memory.
-_QUANTILE_TERMS = 1 << 20
-_QUANTILE_STEPS = 80
-_QUANTILE_TOLERANCE = 1e-13
+# (mixture, component) terms that one step of the quantile search handles: they stay in the second-level cache, and
+# below PyTorch's grain for splitting an operation over threads.
+_QUANTILE_TERMS = 1 << 15
+_QUANTILE_STEPS = 100
+_QUANTILE_TOLERANCE = 1e-7
+_SMALLEST_STEP = 1e-16
+_VECTOR = 64
+_ROOT_HALF = math.sqrt(0.5)
+_ROOT_PI = math.sqrt(math.pi)
 
+Part = TypeVar("Part")
 IntervalKind = Literal["epistemic", "predictive", "conformal"]
 
 
@@ -157,51 +166,80 @@ def mixture_quantiles(means: Float64, variances: Float64, probabilities: tuple[f
     and the largest of its components', and Newton's method is kept inside that shrinking bracket.
     """
     rows, outputs, n = means.shape
-    chunk = max(1, _QUANTILE_TERMS // (len(probabilities) * outputs * n))
-    spread = np.sqrt(variances)
+    mu = means.reshape(rows * outputs, n)
+    sigma = np.broadcast_to(np.sqrt(variances).reshape(-1, variances.shape[-1]), (len(mu), variances.shape[-1]))
+    chunk = max(1, _QUANTILE_TERMS // (n * len(probabilities)))
     parts = [
-        _mixture_quantiles(means[start : start + chunk], spread[start : start + chunk], probabilities)
-        for start in range(0, rows, chunk)
+        _quantiles(mu[start : start + chunk], sigma[start : start + chunk], np.array(probabilities))
+        for start in range(0, len(mu), chunk)
     ]
-    return np.concatenate(parts, axis=1)
+    return np.asarray(np.concatenate(parts, axis=1).reshape(-1, rows, outputs))
 
 
-def _mixture_quantiles(means: Float64, spread: Float64, probabilities: tuple[float, ...]) -> Float64:
-    target = np.array(probabilities)[:, None, None]  # [probabilities, 1, 1]
-    z = torch.special.ndtri(torch.from_numpy(target)).numpy()[..., None]
-    components = means + z * spread  # [probabilities, rows, outputs, n]
-    low, high = components.min(axis=-1), components.max(axis=-1)
-    x = _mean(np.ascontiguousarray(components))
-    done = low == high
-    for _ in range(_QUANTILE_STEPS):
-        below, density = _mixture_cdf(x, means, spread)
-        # A lane that has converged keeps its value, so that it never depends on how long its neighbours take.
-        low = np.where(~done & (below < target), x, low)
-        high = np.where(~done & (below >= target), x, high)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            newton = x - (below - target) / density
-        inside = (newton > low) & (newton < high)
-        following = np.where(inside, newton, 0.5 * (low + high))
-        moved = np.abs(following - x)
-        following = np.where(done, x, following)
-        done |= moved <= _QUANTILE_TOLERANCE * np.maximum(np.abs(x), high - low)
-        x = following
-        if done.all():
-            break
-    return x
+def _quantiles(mu: Float64, sigma: Float64, probabilities: Float64) -> Float64:
+    """Quantiles [probabilities, mixtures] of mixtures with components mu [mixtures, n], sigma [mixtures, n or 1].
 
-
-def _mixture_cdf(x: Float64, means: Float64, spread: Float64) -> tuple[Float64, Float64]:
-    """Cumulative probability and density of the mixtures at x [probabilities, rows, outputs].
-
-    Φ(−a) = exp(−a²/2) erfcx(a/√2) / 2 shares its exponential with the density, and PyTorch's erfcx is elementwise
-    scalar code: its bits do not depend on an element's place.
+    Each (probability, mixture) is a lane that goes its own way and is left alone once it has arrived, so that it
+    never depends on its neighbours.
     """
-    t = (x[..., None] - means) / spread
-    a = np.abs(t)
-    bell = np.exp(-0.5 * t * t)
-    tail = 0.5 * bell * torch.special.erfcx(torch.from_numpy(a / np.sqrt(2.0))).numpy()
-    return _mean(np.where(t < 0.0, tail, 1.0 - tail)), _mean(bell / spread) / np.sqrt(2.0 * np.pi)
+    z = np.array([NormalDist().inv_cdf(probability) for probability in probabilities])
+    components = mu + z[:, None, None] * sigma  # [probabilities, mixtures, n]
+    low, high = components.min(axis=-1).ravel(), components.max(axis=-1).ravel()
+    mean, variance = _moments(mu)
+    spread = np.sqrt((0.0 if variance is None else variance) + _mean(sigma * sigma))
+    x: Float64 = np.clip((mean + z[:, None] * spread).ravel(), low, high)
+    mixture = np.tile(np.arange(len(mu)), len(z))
+    target, close = np.repeat(probabilities, len(mu)), _QUANTILE_TOLERANCE * sigma.min(axis=1)[mixture]
+    (going,) = np.nonzero(low < high)
+    for _ in range(_QUANTILE_STEPS):
+        if not len(going):
+            break
+        at, of = x[going], mixture[going]
+        below, density = _mixture_cdf(at, mu[of], sigma[of])
+        missing = target[going] - below
+        low[going] = np.where(missing > 0.0, at, low[going])
+        high[going] = np.where(missing > 0.0, high[going], at)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            newton = at + missing / density
+        inside = (newton >= low[going]) & (newton <= high[going])
+        x[going] = np.where(inside, newton, 0.5 * (low[going] + high[going]))
+        # The error after a Newton step is of the order of the step's square.
+        moved = np.abs(x[going] - at)
+        going = going[~((inside & (moved <= close[going])) | (moved <= _SMALLEST_STEP * np.abs(at)))]
+    return x.reshape(len(z), len(mu))
+
+
+def _mixture_cdf(x: Float64, mu: Float64, sigma: Float64) -> tuple[Float64, Float64]:
+    """Cumulative probability and density of each mixture at x [lanes]."""
+    t = (x[:, None] - mu) / sigma
+    tails = _elementwise(torch.erfc, t * -_ROOT_HALF)
+    bells = _elementwise(torch.exp, t * t * -0.5) / sigma
+    return 0.5 * _mean(tails), _mean(bells) * _ROOT_HALF / _ROOT_PI
+
+
+def _elementwise(function: Callable[[torch.Tensor], torch.Tensor], values: Float64) -> Float64:
+    """A PyTorch function of every value, without a ragged end: see `plan`."""
+    padded = np.empty(-(-values.size // _VECTOR) * _VECTOR)
+    padded[: values.size] = values.ravel()
+    padded[values.size :] = 0.0
+    return np.asarray(function(torch.from_numpy(padded)).numpy()[: values.size].reshape(values.shape))
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Summaries of successive rows as one: arrays end to end, None where it was None."""
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(first, dict):
+        return {name: _joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, (RegressionSummary, ClassificationSummary, Interval)):
+        names = (field.name for field in fields(first))
+        return type(first)(*(_joined([getattr(part, name) for part in parts]) for name in names))
+    return first
 
 
 def _samples_last(outputs: Float32) -> Float64:

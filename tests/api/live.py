@@ -47,14 +47,12 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._announced.wait(_PATIENCE)
-        if not self.url:
-            self._kill()
-            raise RuntimeError(f"the server did not start:\n{self.output}")
         self.client = httpx.Client(base_url=self.url, timeout=_PATIENCE)
         # With several workers the line comes before the first of them listens.
         if not any(self._is_ready() or self._ended.wait(0.1) for _ in range(_ATTEMPTS)) or self._ended.is_set():
+            self.client.close()
             self._kill()
-            raise RuntimeError(f"the server did not become ready:\n{self.output}")
+            raise RuntimeError(f"the server did not start:\n{self.output}")
 
     @property
     def output(self) -> str:
@@ -75,7 +73,7 @@ class Server:
     def _is_ready(self) -> bool:
         try:
             return self.client.get("/health/ready").status_code == 200
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.UnsupportedProtocol):  # not listening yet, or not even announced
             return False
 
     def _read(self) -> None:

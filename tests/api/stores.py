@@ -1,0 +1,72 @@
+"""A store of tiny models, one for each property that the shipped ones lack."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.architecture import ClassificationHead, Mlp, RegressionHead
+from models.features import ClassLabel, Feature, Target
+from models.manifest import seal
+from models.repository import Repository, serialise
+from tests.networks import module_of
+
+INPUTS = tuple(
+    Feature(name=name, range=(-3.0, 3.0), mean=mean, scale=scale)
+    for name, mean, scale in (("first", 0.0, 1.0), ("second", 1.0, 2.0), ("third", -5.0, 0.5))
+)
+TARGETS = (Target(name="up", units="m", mean=10.0, scale=3.0), Target(name="down", mean=-1000.0, scale=200.0))
+CLASSES = (ClassLabel(name="red"), ClassLabel(name="green"), ClassLabel(name="blue"))
+
+
+def publish(store: Path, name: str, version: str = "1", *, weight: float | None = None, **options: Any) -> Path:
+    """Publishes a network of three inputs with random weights (or all of them `weight`); the version's folder.
+
+    `options` are those of the architecture, and `noise_variance` and `default_samples` of the manifest.
+    """
+    manifest = {key: options.pop(key) for key in ("noise_variance", "default_samples") if key in options}
+    options.setdefault("head", RegressionHead(outputs=len(TARGETS)))
+    architecture = Mlp(inputs=len(INPUTS), **{"hidden": (16,), "dropout": 0.5, **options})
+    regression = isinstance(architecture.head, RegressionHead)
+    tensors = module_of(architecture, seed=int(version)).state_dict()
+    if weight is not None:
+        tensors = {key: torch.full_like(tensor, weight) for key, tensor in tensors.items()}
+    weights = serialise(tensors)
+    sealed = seal(
+        name=name,
+        version=version,
+        task="regression" if regression else "classification",
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        inputs=INPUTS,
+        outputs=TARGETS[: architecture.head.outputs] if regression else CLASSES,
+        architecture=architecture,
+        **manifest,
+    )
+    return Repository(store).publish(sealed, weights)
+
+
+def corrupt(folder: Path) -> None:
+    """Changes one bit of a version's weights."""
+    weights = folder / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def publish_all(store: Path) -> None:
+    """Publishes every tiny model."""
+    classes = ClassificationHead(classes=len(CLASSES))
+    publish(store, "silent", default_samples=7)  # no variance head, no known noise
+    publish(store, "noisy", noise_variance=(0.25, 900.0))
+    publish(store, "headed", head=RegressionHead(outputs=2, variance=True))
+    publish(store, "colours", head=classes)
+    publish(store, "undecided", head=classes, weight=0.0)  # every class has the same logit, exactly
+    publish(store, "dry", dropout=0.0)
+    publish(store, "huge", weight=1e19)
+    for version in ("1", "2", "10"):
+        publish(store, "versioned", version)
+    corrupt(store / "versioned" / "10")
+    corrupt(publish(store, "broken"))

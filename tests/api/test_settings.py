@@ -1,0 +1,197 @@
+"""Settings: documented, taken from flags and environment, and clear about what is wrong with a value."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.settings import Settings, usable_cores
+from tests.api.live import ROOT
+
+# Field → two values other than the default, as they are written, and what they mean.
+VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
+    "host": (("0.0.0.0", "0.0.0.0"), ("::1", "::1")),
+    "port": (("0", 0), ("65535", 65535)),
+    "store": (("/", Path("/")), ("tests", Path("tests"))),
+    "workers": (("2", 2), ("256", 256)),
+    "threads": (("3", 3), ("256", 256)),
+    "plan": (("dense", "dense"), ("auto", "auto")),
+    "max_body_bytes": (("1", 1), ("99", 99)),
+    "max_rows": (("1", 1), ("99", 99)),
+    "max_samples": (("1", 1), ("99", 99)),
+    "max_evaluations": (("1", 1), ("99", 99)),
+    "max_numbers": (("1", 1), ("99", 99)),
+    "max_returned_draws": (("1", 1), ("99", 99)),
+    "max_queue": (("1", 1), ("99", 99)),
+    "deadline_ms": (("1", 1), ("99", 99)),
+    "log_level": (("debug", "debug"), ("critical", "critical")),
+}
+WRONG = [
+    ("port", "canary"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("port", "80.5"),
+    ("store", "/canary/does/not/exist"),
+    ("store", str(Path(__file__))),
+    ("workers", "0"),
+    ("threads", "-1"),
+    ("plan", "canary"),
+    ("max_body_bytes", "0"),
+    ("max_body_bytes", "8MiB"),
+    ("max_rows", "1e3"),
+    ("max_samples", "0"),
+    ("max_evaluations", "none"),
+    ("max_numbers", "0"),
+    ("max_returned_draws", "0"),
+    ("max_queue", "0"),
+    ("deadline_ms", "0"),
+    ("log_level", "loud"),
+]
+
+
+def flag(field: str) -> str:
+    """A field's flag."""
+    return "--" + field.replace("_", "-")
+
+
+def variable(field: str) -> str:
+    """A field's environment variable."""
+    return "PENUMBRA_" + field.upper()
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment() -> object:
+    """The environment without settings, and put back after the test."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PENUMBRA_")}
+    with mock.patch.dict(os.environ, bare, clear=True):
+        yield
+
+
+def run_service(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m service` to its end: for calls that do not start a server."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_setting_is_described_and_in_the_help() -> None:
+    """Each field has a description that is a sentence; --help shows it with its flag and default."""
+    shown = run_service("--help")
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    text = re.sub(r"\s+", " ", shown.stdout)
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        found = re.search(re.escape(flag(name)) + r" (?:\w+|\{[\w,]+\}) " + re.escape(field.description), text)
+        assert found, name
+        assert text[found.end() :].startswith(f" (default: {field.default})"), name
+    assert "PENUMBRA_MAX_ROWS" in text
+
+
+def test_every_setting_is_tested_here() -> None:
+    """The table of values below knows every field."""
+    assert VALUES.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_a_setting_is_read_from_flag_and_environment_and_the_flag_wins(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same value comes from either; where both are given, it is the flag's."""
+    (written, value), (other, meant) = VALUES[field]
+    assert getattr(CliApp.run(Settings, cli_args=[flag(field), written]), field) == value
+    monkeypatch.setenv(variable(field), written)
+    assert getattr(CliApp.run(Settings, cli_args=[]), field) == value
+    assert getattr(Settings(), field) == value
+    assert getattr(CliApp.run(Settings, cli_args=[flag(field), other]), field) == meant
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_an_empty_variable_is_no_value(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing, as compose files do, leaves the default."""
+    monkeypatch.setenv(variable(field), "")
+    assert getattr(Settings(), field) == Settings.model_fields[field].default
+
+
+@pytest.mark.parametrize(("field", "written"), WRONG)
+def test_a_wrong_value_is_refused(field: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of range, of another type, or a store that is no directory: the error is about that field alone."""
+    monkeypatch.setenv(variable(field), written)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert [error["loc"] for error in refused.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize("through", ["flag", "environment"])
+def test_a_wrong_value_is_told_in_one_line(through: str) -> None:
+    """The service ends at once with one line for each wrong value: flag, variable and rule; no traceback."""
+    wrong = {"max_rows": "canary", "plan": "canary"}
+    if through == "flag":
+        ended = run_service(*(part for field, value in wrong.items() for part in (flag(field), value)))
+    else:
+        ended = run_service(**{variable(field): value for field, value in wrong.items()})
+    assert ended.returncode not in {0, None}
+    assert ended.stdout == ""
+    plan, rows = sorted(ended.stderr.splitlines(), key=len)
+    assert plan == "python -m service: error: --plan (or PENUMBRA_PLAN): Input should be 'auto' or 'dense'"
+    assert rows.startswith(
+        "python -m service: error: --max-rows (or PENUMBRA_MAX_ROWS): Input should be a valid integer"
+    )
+
+
+def test_the_flag_wins_on_the_command_line() -> None:
+    """With a wrong variable and a wrong flag it is the flag that is complained about."""
+    ended = run_service("--port", "70000", PENUMBRA_PORT="canary")
+    assert "less than or equal to 65535" in ended.stderr
+    assert "integer, unable" not in ended.stderr
+
+
+def test_a_store_that_is_not_there_is_told() -> None:
+    """A mistyped directory ends the service, which would otherwise start with nothing to serve."""
+    ended = run_service("serve", "--store", "/canary/store")
+    assert ended.returncode not in {0, None}
+    assert "--store (or PENUMBRA_STORE): Path does not point to a directory" in ended.stderr
+
+
+@pytest.mark.parametrize("argument", ["--max-row", "--canary", "canary", "-p"])
+def test_an_unknown_flag_is_told(argument: str) -> None:
+    """Mistyped flags are refused, abbreviations included, with the usage."""
+    ended = run_service(argument, "5")
+    assert ended.returncode == 2
+    assert "usage: python -m service" in ended.stderr
+    assert f"unrecognized arguments: {argument} 5" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_exported_settings_are_found_by_workers(tmp_path: Path) -> None:
+    """What `export` puts into the environment is read back as the same settings."""
+    settings = Settings(store=tmp_path, port=0, max_rows=7, plan="dense", threads=3, log_level="error", host="::1")
+    settings.export()
+    assert Settings() == settings
+
+
+@pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, None), (0, 256, 1), (5, 1, 5), (5, 256, 5)])
+def test_engine_threads_share_the_cores(threads: int, workers: int, expected: int | None) -> None:
+    """By default the workers share the cores of the machine, with at least one thread each."""
+    assert Settings(threads=threads, workers=workers).engine_threads == (expected or usable_cores())
+
+
+def test_settings_do_not_change() -> None:
+    """Settings are frozen."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
