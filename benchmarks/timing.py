@@ -13,18 +13,29 @@ import torch
 
 from service.settings import usable_cores
 
+BURST = 0.05
+
 
 def alternate(contenders: Mapping[str, Callable[[], object]], seconds: float, least: int = 5) -> dict[str, float]:
-    """Median milliseconds of each contender, over turns that take about `seconds` in all and at least `least`."""
-    for contender in contenders.values():
-        contender()  # warm
+    """Median milliseconds of each contender, over turns that take about `seconds` in all and at least `least`.
+
+    A turn is a burst of at least BURST seconds, its first run not counted: steady state, not what the one before left
+    in the caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
+    turns, end = 0, time.perf_counter() + seconds
+    while turns < least or time.perf_counter() < end:
+        turns += 1
         for name, contender in contenders.items():
-            began = time.perf_counter()
             contender()
-            times[name].append((time.perf_counter() - began) * 1e3)
+            burst_end = time.perf_counter() + BURST
+            while True:
+                began = time.perf_counter()
+                contender()
+                ended = time.perf_counter()
+                times[name].append((ended - began) * 1e3)
+                if ended > burst_end:
+                    break
     return {name: statistics.median(values) for name, values in times.items()}
 
 
