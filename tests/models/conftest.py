@@ -1,7 +1,20 @@
-"""Settings of the tests of the models package."""
+"""Fixtures of the tests of the models package."""
 
-from hypothesis import settings
+from __future__ import annotations
 
-# Tests never measure time: a busy machine is no failure.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+import pytest
+
+from models.repository import Repository
+from tests.models.examples import version_of
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store."""
+    return Repository(tmp_path / "store")
+
+
+@pytest.fixture
+def folder(store):
+    """The folder of net/1, published."""
+    return store.publish(*version_of())

@@ -101,6 +101,7 @@ def test_without_a_command():
     assert "Usage: python -m models" in Answer().words
 
 
+@pytest.mark.slow
 def test_as_a_module():
     """The shipped store is listed by `python -m models list`, run as a user runs it."""
     environment = {name: value for name, value in os.environ.items() if name != "PENUMBRA_STORE"}

@@ -114,6 +114,29 @@ def test_no_finite_number(value):
     assert complaints([[1.0, 2.0, value]]) == (("inputs[0].c", "must be a finite number"),)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_many_rows(named):
+    """A thousand rows are read in order, none twice and none left out."""
+    rows = np.arange(3000.0).reshape(1000, 3)
+    sent = [dict(zip("cab", (c, a, b), strict=True)) for a, b, c in rows.tolist()] if named else rows.tolist()
+    np.testing.assert_array_equal(read_rows(sent, FEATURES), rows)
+
+
+@pytest.mark.parametrize("number", [0, 1, 255, 256, 257, 511, 512, 999])
+def test_one_wrong_row_of_many(number):
+    """A wrong row is named by its own number wherever it stands, and whatever is wrong with it."""
+    listed, named = [[1.0, 2.0, 3.0]] * 1000, [{"a": 1.0, "b": 2.0, "c": 3.0}] * 1000
+
+    def said(rows, wrong):
+        return complaints([*rows[:number], wrong, *rows[number + 1 :]])
+
+    assert said(listed, [1.0, None, 3.0]) == ((f"inputs[{number}].b", "must be a number"),)
+    assert said(listed, [1.0, 2.0, 10**400]) == ((f"inputs[{number}].c", "must be a finite number"),)
+    assert said(listed, [1.0, 2.0]) == ((f"inputs[{number}]", "has 2 values, expected 3"),)
+    assert said(named, {"a": 1.0, "b": 2.0, "c": "x"}) == ((f"inputs[{number}].c", "must be a number"),)
+    assert said(named, {"a": 1.0, "c": 3.0}) == ((f"inputs[{number}].b", "is missing"),)
+
+
 def test_only_the_wrong_values_are_named():
     """Every wrong value gets its own complaint, and no right one does."""
     assert complaints([[1, "x", 3], [float("nan"), 10**400, 3.0]]) == (
