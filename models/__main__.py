@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,9 +15,15 @@ from rich.table import Table
 from models.description import Description, describe_architecture
 from models.manifest import Manifest
 from models.repository import CorruptVersion, Repository, RepositoryError
-from models.training import Diverged, Epoch, Recipe, train
+
+if TYPE_CHECKING:
+    from models.training import Epoch, Recipe
 
 DEFAULT_STORE = Path(__file__).resolve().parent / "store"
+# By their files: importing them would make every command wait for scikit-learn.
+RECIPES = sorted(
+    path.stem.replace("_", "-") for path in Path(__file__).with_name("recipes").glob("*.py") if path.stem != "__init__"
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,17 +43,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 @app.command("train")
 def train_command(
     names: Annotated[
-        list[str], typer.Argument(metavar="RECIPE…", help="Names of recipes, or all.", show_default=False)
+        list[str],
+        typer.Argument(metavar="RECIPE", help=f"One or more of {', '.join(RECIPES)}; or all.", show_default=False),
     ],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train recipes and publish what comes out as new versions.
 
-    A recipe says which data, which network, and how to train it; each is a small file in models/recipes. The same
-    recipe gives the same digest, and a version that exists already is not published twice.
+    A recipe says which data, which network, and how to train it; each is a small file in models/recipes.
+
+    The same recipe gives the same digest, and a version that exists already is not published twice.
     """
     from models.recipes import recipes
+    from models.training import Diverged
 
+    try:
+        store.mkdir(parents=True, exist_ok=True)  # found out before training, not after
+    except OSError as error:
+        _fail(f"{store} can't hold models: {error.strerror}")
     known = recipes()
     if unknown := [name for name in names if name not in known and name != "all"]:
         _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
@@ -115,6 +128,8 @@ def main() -> None:
 
 def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
     """The version that this recipe gives, and whether it is new."""
+    from models.training import train
+
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -179,9 +194,11 @@ def _print_description(manifest: Manifest, description: Description) -> None:
     for layer in description.layers:
         table.add_row(*("" if value is None else str(value) for value in layer.as_row()))
     output.print(table)
+    sites = len(description.sites)
     output.print(
-        f"{description.parameters:,} parameters, {len(description.sites)} dropout sites; a row of the full network "
-        f"costs {description.flops_per_row:,} FLOPs, a row of one sample {description.flops_per_sample:,}",
+        f"{description.parameters:,} parameters, {sites} dropout site{'' if sites == 1 else 's'}. "
+        f"A row costs {description.flops_per_row:,} FLOPs in the full network, "
+        f"and for each sample {description.flops_per_sample:,}",
         highlight=False,
     )
 

@@ -114,6 +114,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "hyperparameters": asdict(recipe.hyperparameters),
             "epochs": epochs,
             "torch": torch.__version__,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
         },
     )
     return Trained(manifest, weights)
