@@ -93,7 +93,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 async def _answer_bug(request: Request, _: Exception) -> Response:
     request_id = request.scope.get("state", {}).get("request_id", "")
-    return problem(request, 500, f"an internal error; please report it with the request id {request_id}", "bug")
+    detail = f"an internal error; please report it with the request id {request_id}"
+    # The server drops the connection after a bug: said, so that no other request is sent on it.
+    return problem(request, 500, detail, "bug", headers={"Connection": "close"})
 
 
 def _short(text: str) -> str:

@@ -60,7 +60,10 @@ class Server:
         return "".join(self._lines)
 
     def stop(self) -> None:
-        """Asks the process to end, as an operator would, and checks that it calls that a success. Can be repeated."""
+        """Asks the process to end, as an operator would, and checks that it calls that a success. Can be repeated.
+
+        Nothing may have gone wrong in it that no answer showed: no traceback is in what it printed.
+        """
         self.client.close()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -69,6 +72,7 @@ class Server:
         finally:
             self._kill()
         assert code == 0, f"the server ended with {code}:\n{self.output}"
+        assert "Traceback" not in self.output, self.output
 
     def _is_ready(self) -> bool:
         try:

@@ -66,6 +66,7 @@ def publish_all(store: Path) -> None:
     publish(store, "undecided", head=classes, weight=0.0)  # every class has the same logit, exactly
     publish(store, "dry", dropout=0.0)
     publish(store, "huge", weight=1e19)
+    publish(store, "huge-colours", weight=1e19, head=classes)
     for version in ("1", "2", "10"):
         publish(store, "versioned", version)
     corrupt(store / "versioned" / "10")

@@ -552,6 +552,7 @@ async def test_a_bug_is_500_with_the_request_id_and_nothing_else(tiny_store: Pat
             assert request_id == sent or uuid.UUID(request_id)
             assert problem["detail"] == f"an internal error; please report it with the request id {request_id}"
             assert problem["errors"] == []
+            assert response.headers["connection"] == "close"
             assert_no_echo(response)
         inference.predict = whole
         assert (await client.post(path, json=body)).status_code == 200

@@ -94,6 +94,18 @@ def test_its_references_lead_somewhere(document: dict[str, Any]) -> None:
     assert {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} == found
 
 
+def test_it_announces_errors_only_as_problems(document: dict[str, Any]) -> None:
+    """No operation announces an error in another form than the problem, but for readiness, which says ready: false."""
+    other = [
+        (path, status)
+        for path, _, operation in operations(document)
+        for status, response in operation["responses"].items()
+        if status >= "400"
+        if response["content"] != {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    ]
+    assert other == [("/health/ready", "503")]
+
+
 def test_every_route_is_described(document: dict[str, Any]) -> None:
     """Every path and verb that the application answers is in the document, and no other, pages for people apart."""
     served = {

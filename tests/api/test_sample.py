@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from tests.api.inside import running
 from tests.api.live import Server
 from tests.api.wire import NAMES, ROW, SAMPLE, TINY_ROWS, ask, assert_problem, rows_of
 
@@ -153,21 +155,42 @@ def test_with_known_noise_the_interval_is_of_the_mixture(servers: dict[str, Serv
 
 
 @pytest.mark.parametrize("model", ["silent", "noisy", "headed"])
-@pytest.mark.parametrize("level", [5e-324, 1e-9, 0.999999, 1 - 2**-52, 1 - 2**-53])
+@pytest.mark.parametrize("level", [5e-324, 1e-9, 0.999999, 1 - 2**-52])
 def test_the_narrowest_and_the_widest_interval_are_in_order(tiny: Server, model: str, level: float) -> None:
-    """Any level in (0, 1) is answered: lower ≤ median ≤ upper, or null where a bound would be infinite."""
+    """Any level in (0, 1) is answered with lower ≤ median ≤ upper."""
     answer, _ = sampled(tiny, model, 20, interval=level, quantiles=[0.5])
     median = np.array(answer["quantiles"]["0.5"])
-    lower = np.array(answer["interval"]["lower"], float)  # null becomes NaN
-    upper = np.array(answer["interval"]["upper"], float)
-    assert not (lower > median + 1e-9).any()
-    assert not (upper < median - 1e-9).any()
-    assert np.isfinite(lower).all()
-    assert np.isfinite(upper).all() or level == 1 - 2**-53
+    assert (np.array(answer["interval"]["lower"]) <= median + 1e-9).all()
+    assert (np.array(answer["interval"]["upper"]) >= median - 1e-9).all()
 
 
-@pytest.mark.parametrize("model", ["noisy", "headed"])
-@pytest.mark.parametrize("probability", [1e-300, 1e-12, 1 - 1e-9])
+@pytest.mark.xfail(reason="the upper edge (1 + level) / 2 rounds to 1.0, which NormalDist.inv_cdf refuses: 500")
+async def test_a_level_next_to_1_is_answered(tiny_store: Path) -> None:
+    """The largest level below 1 is in (0, 1): its interval is answered, if need be with null for an infinite bound."""
+    async with running(store=tiny_store) as (_, client):
+        body = {"inputs": TINY_ROWS, "seed": 1, "samples": 20, "interval": 1 - 2**-53}
+        answer = await client.post("/v1/models/noisy/sample", json=body)
+        assert answer.status_code == 200
+        assert answer.json()["interval"]["level"] == 1 - 2**-53
+
+
+@pytest.mark.parametrize(
+    ("model", "probability"),
+    [
+        ("noisy", 1e-300),
+        ("noisy", 1e-12),
+        ("noisy", 1 - 1e-9),
+        ("headed", 1e-12),
+        ("headed", 1 - 1e-9),
+        pytest.param(
+            "headed",
+            1e-300,
+            marks=pytest.mark.xfail(
+                reason="the search ends after 100 steps, far from the quantile, and does not say so"
+            ),
+        ),
+    ],
+)
 def test_quantiles_far_out_are_those_of_the_mixture(tiny: Server, model: str, probability: float) -> None:
     """Probabilities next to 0 and 1 give the point where the mixture's tail, as a logarithm, has that probability."""
     answer, draws = sampled(tiny, model, 12, quantiles=[probability])
@@ -255,10 +278,7 @@ def test_tied_votes_go_to_the_first_class(tiny: Server) -> None:
 
 
 def test_equal_probabilities_go_to_the_first_class(tiny: Server) -> None:
-    """Where every sample is undecided the first class wins and gets the votes, and nothing is uncertain but the class.
-
-    Entropy is that of a fair die, all of it expected: mutual information is 0, not a rounding error below it.
-    """
+    """Where every sample is undecided the first class gets all votes, and mutual information is 0, not just below."""
     answer = ask(tiny.client, "/v1/models/undecided/sample", inputs=TINY_ROWS, samples=7, seed=1)
     assert answer["labels"] == ["red"] * 3
     assert answer["votes"] == [[7, 0, 0]] * 3
@@ -435,6 +455,15 @@ def test_what_overflows_is_null(tiny: Server) -> None:
     assert answer["mean"] == [[None, None]]
     assert answer["std"] == [[None, None]]
     assert answer["interval"]["lower"] == [[None, None]]
+
+
+@pytest.mark.xfail(reason="argmax of NaN: a class that nothing speaks for is voted for with certainty")
+def test_what_overflows_has_no_votes(tiny: Server) -> None:
+    """Where no sample has probabilities, votes and variation ratio are undefined: null, not certainty."""
+    answer = ask(tiny.client, "/v1/models/huge-colours/sample", inputs=[[1e25, 0.0, 0.0]], seed=1, samples=3)
+    assert answer["probabilities"] == [[None, None, None]]
+    assert answer["predictive_entropy"] == [None]
+    assert answer["variation_ratio"] == [None]
 
 
 def labels_of(server: Server, model: str) -> list[str]:
