@@ -57,13 +57,13 @@ def train_command(
     from models.recipes import recipes
     from models.training import Diverged
 
+    known = recipes()
+    if unknown := [name for name in names if name not in known and name != "all"]:
+        _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
     try:
         store.mkdir(parents=True, exist_ok=True)  # found out before training, not after
     except OSError as error:
         _fail(f"{store} can't hold models: {error.strerror}")
-    known = recipes()
-    if unknown := [name for name in names if name not in known and name != "all"]:
-        _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
     for name in known if "all" in names else names:
         try:
             manifest, published = _train(known[name], Repository(store))

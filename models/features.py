@@ -125,7 +125,9 @@ def _values_of_lists(inputs: list[Any], start: int, features: Sequence[Feature])
             elif not isinstance(row, list):
                 complaints.append((f"inputs[{number}]", "must be a list of numbers or an object of named numbers"))
             elif len(row) != width:
-                complaints.append((f"inputs[{number}]", f"has {len(row)} values, expected {width}"))
+                complaints.append(
+                    (f"inputs[{number}]", f"has {len(row)} value{'' if len(row) == 1 else 's'}, expected {width}")
+                )
             if len(complaints) == MAX_COMPLAINTS:
                 break
         raise InvalidRows(complaints)

@@ -28,7 +28,7 @@ from service.engine.query import Committee, Query
 from service.engine.tiles import Workspace
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.engine.verify import with_verified_plan
-from service.errors import ModelNotReady, NotApplicable, UnknownModel
+from service.errors import InvalidRequest, ModelNotReady, NotApplicable, UnknownModel
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +136,12 @@ class Inference:
         Raises NotApplicable where the model has no members or no active dropout, before anything is computed.
         """
         committee = sampling.committee
-        if sampling.method == "ensemble" or sampling.aggregate == "weighted":
+        if sampling.method == "ensemble":
             raise NotApplicable(f"{model.manifest.name} has no ensemble members: ask for method dropout")
+        if sampling.aggregate == "weighted":
+            raise NotApplicable(
+                f"{model.manifest.name} has no ensemble members to weigh: ask for aggregate mean or vote"
+            )
         if not any(model.network.probabilities(committee.p)):
             raise NotApplicable(
                 f"{model.manifest.name} has no active dropout here, so every sample would be the same: ask predict"
@@ -180,7 +184,11 @@ def _stages(
     """The evaluation's stages, then one more that leaves summaries in `answers`, by their first row."""
 
     def conclude(start: int, stop: int, _: Workspace) -> None:
-        answers[start] = summarise(evaluation.outputs[:, start:stop])
+        outputs = evaluation.outputs[:, start:stop]
+        if not np.isfinite(outputs).all():
+            row = start + int(np.argwhere(~np.isfinite(outputs))[:, 1].min())
+            raise InvalidRequest([(f"inputs[{row}]", "is so far from the training data that the network overflows")])
+        answers[start] = summarise(outputs)
 
     yield from evaluation.stages()
     samples, rows, width = evaluation.outputs.shape

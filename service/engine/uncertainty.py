@@ -19,12 +19,11 @@ import torch
 from models.features import Float32, Float64
 
 VARIANCE_FLOOR = 1e-6
-# (mixture, component) terms that one step of the quantile search handles: they stay in the second-level cache, and
-# below PyTorch's grain for splitting an operation over threads.
+# (mixture, component) terms that one step of the quantile search handles: they stay in the second-level cache.
 _QUANTILE_TERMS = 1 << 15
-_QUANTILE_STEPS = 100
+_QUANTILE_STEPS = 200
 _QUANTILE_TOLERANCE = 1e-7
-_SMALLEST_STEP = 1e-16
+_SMALLEST = 1e-16
 _VECTOR = 64
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_PI = math.sqrt(math.pi)
@@ -117,21 +116,21 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     mean, epistemic_variance = _moments(means)
     aleatoric_variance = _mean(variances) if variances is not None else None
     kind: IntervalKind = "epistemic" if variances is None else "predictive"
-    edges = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
-    wanted = dict.fromkeys((*edges, *probabilities))
-    found: dict[float, Float64 | None] = dict.fromkeys(wanted)
+    edge = (1.0 - level) / 2.0
+    found: Sequence[Float64 | None] = (None,) * (2 + len(probabilities))
     if variances is not None:
-        found.update(zip(wanted, mixture_quantiles(means, variances, tuple(wanted)), strict=True))
+        tails = ((edge, 1.0), (edge, -1.0), *map(_tail, probabilities))
+        found = list(_tail_quantiles(means, variances, tails))
     elif n > 1:
-        found.update(zip(wanted, np.quantile(means, tuple(wanted), axis=-1), strict=True))
+        found = list(np.quantile(means, (edge, 1.0 - edge, *probabilities), axis=-1))
     return RegressionSummary(
         mean=mean,
         std=_total(epistemic_variance, aleatoric_variance),
         epistemic_std=None if epistemic_variance is None else np.sqrt(epistemic_variance),
         aleatoric_std=None if aleatoric_variance is None else np.sqrt(aleatoric_variance),
         stderr=None if epistemic_variance is None else np.sqrt(epistemic_variance / n),
-        interval=Interval(level, kind, found[edges[0]], found[edges[1]]),
-        quantiles={probability: found[probability] for probability in probabilities},
+        interval=Interval(level, kind, found[0], found[1]),
+        quantiles=dict(zip(probabilities, found[2:], strict=True)),
     )
 
 
@@ -162,51 +161,69 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
 def mixture_quantiles(means: Float64, variances: Float64, probabilities: tuple[float, ...]) -> Float64:
     """Quantiles of equal-weight mixtures of normals: [probabilities, rows, outputs].
 
-    means [rows, outputs, n]; variances likewise, or with one sample. A mixture's quantile lies between the smallest
-    and the largest of its components', and Newton's method is kept inside that shrinking bracket.
+    means [rows, outputs, n]; variances likewise, or with one sample.
     """
+    return _tail_quantiles(means, variances, tuple(map(_tail, probabilities)))
+
+
+def _tail(probability: float) -> tuple[float, float]:
+    """A quantile as a tail probability and its side.
+
+    Upper quantiles are lower ones of the mirrored mixture: near 1 a probability has few digits left, 1 − p has all.
+    """
+    return (probability, 1.0) if probability <= 0.5 else (1.0 - probability, -1.0)
+
+
+def _tail_quantiles(means: Float64, variances: Float64, tails: tuple[tuple[float, float], ...]) -> Float64:
+    """For each (tail probability, side): where the mixture has that much below (side 1) or above (−1)."""
     rows, outputs, n = means.shape
     mu = means.reshape(rows * outputs, n)
     sigma = np.broadcast_to(np.sqrt(variances).reshape(-1, variances.shape[-1]), (len(mu), variances.shape[-1]))
-    chunk = max(1, _QUANTILE_TERMS // (n * len(probabilities)))
+    tail, side = (np.array(values) for values in zip(*tails, strict=True))
+    chunk = max(1, _QUANTILE_TERMS // (n * len(tails)))
     parts = [
-        _quantiles(mu[start : start + chunk], sigma[start : start + chunk], np.array(probabilities))
+        _lane_quantiles(mu[start : start + chunk], sigma[start : start + chunk], tail, side)
         for start in range(0, len(mu), chunk)
     ]
     return np.asarray(np.concatenate(parts, axis=1).reshape(-1, rows, outputs))
 
 
-def _quantiles(mu: Float64, sigma: Float64, probabilities: Float64) -> Float64:
-    """Quantiles [probabilities, mixtures] of mixtures with components mu [mixtures, n], sigma [mixtures, n or 1].
+def _lane_quantiles(mu: Float64, sigma: Float64, tail: Float64, side: Float64) -> Float64:
+    """Newton's method for mixtures with components mu [mixtures, n], sigma [mixtures, n or 1]: [tails, mixtures].
 
-    Each (probability, mixture) is a lane that goes its own way and is left alone once it has arrived, so that it
-    never depends on its neighbours.
+    A mixture's quantile lies between the smallest and the largest of its components'. The search stays inside that
+    bracket and halves it where a Newton step would not at least halve the step before. Each (tail, mixture) is a lane
+    that goes its own way and is left alone once it has arrived, so that it never depends on its neighbours.
     """
-    z = np.array([NormalDist().inv_cdf(probability) for probability in probabilities])
-    components = mu + z[:, None, None] * sigma  # [probabilities, mixtures, n]
+    z = np.array([NormalDist().inv_cdf(probability) for probability in tail])[:, None]
+    mirrored = side[:, None, None] * mu  # [tails, mixtures, n]
+    components = mirrored + z[..., None] * sigma
     low, high = components.min(axis=-1).ravel(), components.max(axis=-1).ravel()
     mean, variance = _moments(mu)
     spread = np.sqrt((0.0 if variance is None else variance) + _mean(sigma * sigma))
-    x: Float64 = np.clip((mean + z[:, None] * spread).ravel(), low, high)
-    mixture = np.tile(np.arange(len(mu)), len(z))
-    target, close = np.repeat(probabilities, len(mu)), _QUANTILE_TOLERANCE * sigma.min(axis=1)[mixture]
+    x: Float64 = np.clip((side[:, None] * mean + z * spread).ravel(), low, high)
+    mixture = np.tile(np.arange(len(mu)), len(tail))
+    target, sign = np.repeat(tail, len(mu)), np.repeat(side, len(mu))
+    close = _QUANTILE_TOLERANCE * sigma.min(axis=1)[mixture]
+    step = high - low
     (going,) = np.nonzero(low < high)
     for _ in range(_QUANTILE_STEPS):
         if not len(going):
             break
         at, of = x[going], mixture[going]
-        below, density = _mixture_cdf(at, mu[of], sigma[of])
+        below, density = _mixture_cdf(at, sign[going, None] * mu[of], sigma[of])
         missing = target[going] - below
         low[going] = np.where(missing > 0.0, at, low[going])
         high[going] = np.where(missing > 0.0, high[going], at)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            newton = at + missing / density
-        inside = (newton >= low[going]) & (newton <= high[going])
-        x[going] = np.where(inside, newton, 0.5 * (low[going] + high[going]))
+            newton = missing / density
+        inside = (at + newton >= low[going]) & (at + newton <= high[going]) & (np.abs(newton) <= 0.5 * step[going])
+        x[going] = np.where(inside, at + newton, 0.5 * (low[going] + high[going]))
+        step[going] = np.where(inside, np.abs(newton), high[going] - low[going])
         # The error after a Newton step is of the order of the step's square.
-        moved = np.abs(x[going] - at)
-        going = going[~((inside & (moved <= close[going])) | (moved <= _SMALLEST_STEP * np.abs(at)))]
-    return x.reshape(len(z), len(mu))
+        arrived = (inside & (step[going] <= close[going])) | (x[going] == at) | (step[going] <= _SMALLEST * np.abs(at))
+        going = going[~arrived]
+    return sign.reshape(len(tail), -1) * x.reshape(len(tail), -1)
 
 
 def _mixture_cdf(x: Float64, mu: Float64, sigma: Float64) -> tuple[Float64, Float64]:
@@ -272,7 +289,7 @@ def _entropy(probabilities: Float64) -> Float64:
     p = np.ascontiguousarray(probabilities)
     logs = np.log(np.maximum(p, np.finfo(np.float64).tiny))
     logs *= p
-    return np.asarray(-np.add.reduce(logs, axis=-1))
+    return np.asarray(0.0 - np.add.reduce(logs, axis=-1))
 
 
 def _total(epistemic: Float64 | None, aleatoric: Float64 | None) -> Float64 | None:

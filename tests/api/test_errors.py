@@ -174,7 +174,7 @@ INPUTS: list[tuple[str, list[tuple[str, str]]]] = [
     ("[[]]", [("inputs[0]", "has 0 values, expected 10")]),
     (f"[{ROW_TEXT}, {json.dumps(ROW[:9])}]", [("inputs[1]", "has 9 values, expected 10")]),
     (f"[{ROW_TEXT}, {json.dumps([*ROW, 31415])}]", [("inputs[1]", "has 11 values, expected 10")]),
-    (f"[[{ROW_TEXT}]]", [("inputs[0]", "has 1 values, expected 10")]),
+    (f"[[{ROW_TEXT}]]", [("inputs[0]", "has 1 value, expected 10")]),
     (json.dumps([0.25]), [("inputs[0]", CAN_BE)]),
     (json.dumps([ROW, "canary", None]), [("inputs[1]", CAN_BE), ("inputs[2]", CAN_BE)]),
     (json.dumps([ROW, NAMED]), [("inputs[1]", "is an object, but the first row is a list: use one form")]),

@@ -59,6 +59,28 @@ def test_mixture_quantiles_equal_a_root_search(n: int, seed: int, probability: f
     assert close or abs(norm.cdf(got, means, spread).mean() - probability) < 1e-14
 
 
+@pytest.mark.parametrize("first", range(0, 3000, 500))
+def test_mixture_quantiles_arrive_wherever_components_lie(first: int) -> None:
+    """Few components far apart, narrow and wide, where Newton's method alone would wander: the probability is met."""
+    probabilities = (1e-12, 0.05, 0.3, 0.5, 0.95, 1 - 1e-9)
+    for seed in range(first, first + 500):
+        random = np.random.Generator(np.random.PCG64(seed))
+        n = int(random.integers(2, 12))
+        spread, means = np.exp(random.standard_normal((1, 1, n)) * 1.5), random.standard_normal((1, 1, n)) * 10
+        found = uncertainty.mixture_quantiles(means, spread**2, probabilities).ravel()
+        for probability, x in zip(probabilities, found, strict=True):
+            tail, met = (norm.cdf, probability) if probability <= 0.5 else (norm.sf, 1 - probability)
+            assert tail(x, means, spread).mean() == pytest.approx(met, rel=1e-9)
+
+
+@pytest.mark.parametrize("probability", [5e-324, 1e-300, 1e-50, 1 - 2**-53])
+def test_quantiles_next_to_0_and_1_keep_their_digits(probability: float) -> None:
+    """A single component gives the normal quantile, however small the tail."""
+    found = uncertainty.mixture_quantiles(np.full((1, 1, 3), 2.0), np.full((1, 1, 1), 9.0), (probability,)).item()
+    expected = norm.ppf(probability, 2.0, 3.0) if probability < 0.5 else norm.isf(1 - probability, 2.0, 3.0)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_single_component_is_a_normal_distribution() -> None:
     """With one sample, or equal samples, the interval is the textbook normal interval."""
     for n in (1, 5):

@@ -82,7 +82,14 @@ def test_help_explains_every_command():
 @pytest.mark.parametrize(
     ("command", "phrases"),
     [
-        ("train", ["Names of recipes, or all.", "The same recipe gives the same digest", "PENUMBRA_STORE"]),
+        (
+            "train",
+            [
+                "One or more of breast-cancer, diabetes, digits; or all.",
+                "The same recipe gives the same digest",
+                "PENUMBRA_STORE",
+            ],
+        ),
         ("list", ["with every version", "Directory that holds the models.", "PENUMBRA_STORE", "Print JSON"]),
         ("describe", ["its newest version by default", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
     ],
@@ -207,7 +214,7 @@ def test_describe(store):
     for layer in describe_architecture(model.architecture).layers:
         assert any(line[:2] == [layer.name, *layer.kind.split()[:1]] for line in lines)
     assert ["hidden1.dropout", "dropout", "3", "3", "0.5"] in lines
-    assert "13 parameters, 1 dropout sites" in answer.words
+    assert "13 parameters, 1 dropout site." in answer.words
 
 
 def test_describe_a_version(store):
