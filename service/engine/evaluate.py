@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.features import Float32
 from service.engine.masks import random_lanes
-from service.engine.plan import AddKept, Drop, Keep, Network, Product, Step, padded_width
+from service.engine.plan import Drop, Network, padded_width
 from service.engine.query import Committee, Query
 from service.engine.tiles import ActiveUnits, Masks, Workspace, active_units, through
 
@@ -55,9 +55,7 @@ class Evaluation:
         self._committee = query.committee
         self._threads = threads
         self._dense = dense
-        self._ps = network.probabilities(query.committee.p if query.committee else 0.0)
-        cut = network.first_random_step(self._ps)
-        self._before, self._after = network.steps[:cut], network.steps[cut:]
+        self._cut = network.cut(query.committee.p if query.committee else 0.0)
         samples = query.committee.samples if query.committee else 1
         self.outputs: Float32 = np.empty((samples, len(query.rows), network.outputs), np.float32)
         # What the prefix leaves for all samples to share: x [rows, width] and what residual blocks still hold.
@@ -66,29 +64,28 @@ class Evaluation:
 
     def stages(self) -> Sequence[Sequence[Piece]]:
         """The work, in order; within a stage in any order."""
-        if self._committee is None or not self._after:
+        if self._committee is None or not self._cut.after:
             return [self._prefix_pieces()]
         return [self._prefix_pieces(), self._tile_pieces(self._committee)]
 
     def _prefix_pieces(self) -> list[Piece]:
-        if self._after:
-            width = _width_after(self._before, self._network.inputs)
-            self._shared = [torch.empty(len(self._rows), width) for _ in range(1 + _kept_after(self._before))]
-        return [partial(self._run_prefix, rows) for rows in _cut(len(self._rows), _pairs_per_piece(self._network))]
+        if self._cut.after:
+            self._shared = [torch.empty(len(self._rows), self._cut.width) for _ in range(1 + self._cut.kept)]
+        return [partial(self._run_prefix, rows) for rows in _runs(len(self._rows), _pairs_per_piece(self._network))]
 
     def _run_prefix(self, rows: slice, workspace: Workspace) -> None:
         count, inputs = rows.stop - rows.start, self._network.inputs
         x = workspace.take(0, self._network.row_plan.padded(count), padded_width(inputs)).zero_()
         x.numpy()[:count, :inputs] = self._rows[rows]
         kept: list[Tensor] = []
-        x = through(self._before, x, (1, count), None, kept, workspace)
-        if not self._after:
+        x = through(self._cut.before, x, (1, count), None, kept, workspace)
+        if not self._cut.after:
             self.outputs[:, rows] = x[:count, : self._network.outputs].numpy()
             return
         for shared, part in zip(self._shared, (x, *kept), strict=True):
             shared[rows] = part.view(-1, part.shape[-1])[:count]
         if len(self._rows) == 1 and not self._dense:
-            self._active = active_units(self._shared[0][0], self._after)
+            self._active = active_units(self._shared[0][0], self._cut.after)
 
     def _tile_pieces(self, committee: Committee) -> list[Piece]:
         rows, pairs = len(self._rows), _pairs_per_piece(self._network)
@@ -97,7 +94,7 @@ class Evaluation:
             # Cores that would idle get a share, where a share is worth the hand-over.
             worth = max(1, SPLIT_FLOPS // max(1, self._network.flops_per_row * rows))
             samples = min(samples, max(worth, -(-committee.samples // self._threads)))
-        tiles = product(_cut(committee.samples, samples), _cut(rows, pairs))
+        tiles = product(_runs(committee.samples, samples), _runs(rows, pairs))
         return [partial(self._run_tile, committee, *tile) for tile in tiles]
 
     def _run_tile(self, committee: Committee, samples: slice, rows: slice, workspace: Workspace) -> None:
@@ -105,20 +102,24 @@ class Evaluation:
         shape = samples.stop - samples.start, rows.stop - rows.start
         pairs = shape[0] * shape[1]
         lanes = random_lanes(committee.seed, committee.first_sample + samples.start, shape[0], network.site_widths)
-        masks = Masks(lanes, network.site_widths, self._ps, workspace)
-        first, *following = self._after
-        mask = masks.of(first.site) if isinstance(first, Drop) else None
-        assert mask is not None, "the first step after the prefix is an active dropout site. This is a bug."
-        shared, *kept = (part[None, rows] for part in self._shared)  # [1, rows, width]
+        masks = Masks(lanes, self._cut.sites, workspace)
+        first, *following = self._cut.after
+        assert isinstance(first, Drop), "the first step after the prefix is an active dropout site. This is a bug."
+        mask = masks.of(first.site)
+        assert mask is not None, "a site that keeps all is part of the prefix. This is a bug."
+        shared, *kept = (part[rows] for part in self._shared)  # [rows, width]
         if self._active is not None:
-            shared, mask = self._active.x, mask.index_select(2, self._active.units)
+            shared, mask = self._active.x, mask.index_select(1, self._active.units)
             following[0] = self._active.product
-        width = mask.shape[2]
-        x = workspace.take(0, network.row_plan.padded(pairs), shared.shape[2])
-        x[pairs:].zero_()
-        x[:, width:].zero_()
-        torch.mul(shared[..., :width], mask, out=x[:pairs].view(*shape, -1)[..., :width])
-        x = through(following, x, shape, masks, kept, workspace)
+        width = mask.shape[1]
+        x = workspace.take(0, network.row_plan.padded(pairs), shared.shape[1])
+        if len(x) > pairs:
+            x[pairs:].zero_()
+        if x.shape[1] > width:
+            x[:, width:].zero_()
+        torch.mul(shared[:, :width], mask[:, None], out=x[:pairs].view(*shape, -1)[..., :width])
+        kept = [part[None] for part in kept]
+        x = through(following, x, shape, masks, kept, workspace, masks.scale(first.site))
         self.outputs[samples, rows] = x[:pairs, : network.outputs].view(*shape, -1).numpy()
 
 
@@ -131,7 +132,7 @@ def evaluate(network: Network, query: Query, *, dense: bool = False) -> Float32:
     return evaluation.outputs
 
 
-def _cut(count: int, size: int) -> list[slice]:
+def _runs(count: int, size: int) -> list[slice]:
     """0 … count in runs of at most `size`."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -141,13 +142,3 @@ def _pairs_per_piece(network: Network) -> int:
     if plan.kind == "fixed":
         return plan.rows
     return max(plan.rows, min(TILE_PAIRS, PIECE_FLOPS // max(1, network.flops_per_row)))
-
-
-def _width_after(steps: Sequence[Step], inputs: int) -> int:
-    """The padded width of x after these steps."""
-    return next((step.weight.shape[1] for step in reversed(steps) if isinstance(step, Product)), padded_width(inputs))
-
-
-def _kept_after(steps: Sequence[Step]) -> int:
-    """How many residual blocks are still open after these steps."""
-    return sum(isinstance(step, Keep) for step in steps) - sum(isinstance(step, AddKept) for step in steps)

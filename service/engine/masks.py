@@ -57,24 +57,22 @@ def random_lanes(seed: int, first_sample: int, samples: int, widths: Sequence[in
     return words.astype("<u8", copy=False).view("<u2").reshape(samples, blocks * _LANES_PER_BLOCK)
 
 
-def site_offsets(widths: Sequence[int]) -> tuple[int, ...]:
-    """The lane at which each site begins."""
-    return tuple(accumulate(widths, initial=0))[:-1]
-
-
-def scaled_mask(lanes: npt.NDArray[np.uint16], p: float, out: Float32 | None = None) -> Float32:
-    """One site's lanes [samples, width] → its masks, float32 of the same shape: 0, or the scale of a kept unit."""
-    if p == 1.0:
-        return np.zeros(lanes.shape, np.float32)
-    return np.multiply(lanes >= threshold(p), np.float32(kept_scale(p)), out=out)
+def keep_mask(lanes: npt.NDArray[np.uint16], p: float, out: Float32) -> Float32:
+    """One site's lanes [samples, width] → 1 for units that are kept, 0 for those that are dropped, written to `out`."""
+    return np.greater_equal(lanes, threshold(p), out=out)
 
 
 def draw_masks(
     seed: int, first_sample: int, samples: int, widths: Sequence[int], ps: Sequence[float]
 ) -> list[Float32 | None]:
-    """The masks of a range of samples, one [samples, width] per site; None for a site with p = 0, which keeps all."""
+    """The masks of a range of samples, one [samples, width] per site: 0, or the scale of a kept unit.
+
+    None stands for a site with p = 0, which keeps all.
+    """
     lanes = random_lanes(seed, first_sample, samples, widths)
     return [
-        None if p == 0.0 else scaled_mask(lanes[:, start : start + width], p)
-        for start, width, p in zip(site_offsets(widths), widths, ps, strict=True)
+        None
+        if p == 0.0
+        else np.where(lanes[:, start : start + width] >= threshold(p), np.float32(kept_scale(p)), np.float32(0))
+        for start, width, p in zip(accumulate(widths, initial=0), widths, ps, strict=False)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, TypeAlias
 
 import torch
@@ -94,8 +95,23 @@ class RowPlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A network's steps for given dropout probabilities: what all samples share, and what each has for itself.
+
+    `before` has no active dropout; `after` begins with the first active site, or is empty. `width` is that of x
+    between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p).
+    """
+
+    before: tuple[Step, ...]
+    after: tuple[Step, ...]
+    width: int
+    kept: int
+    sites: tuple[tuple[int, int, float], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A compiled network: steps, its dropout sites, and how rows are filled up."""
+    """A compiled network: steps, its dropout sites, and how rows are filled up; `trained` is its cut as trained."""
 
     steps: tuple[Step, ...]
     site_widths: tuple[int, ...]
@@ -104,31 +120,50 @@ class Network:
     outputs: int
     flops_per_row: int
     row_plan: RowPlan
+    trained: Cut
 
     def probabilities(self, what_if: float | None) -> tuple[float, ...]:
         """The p of each site, as trained or all replaced by `what_if`."""
         return self.site_ps if what_if is None else (what_if,) * len(self.site_ps)
 
-    def first_random_step(self, probabilities: tuple[float, ...]) -> int:
-        """The place of the first dropout that does something; what comes before is the same for all samples."""
-        for place, step in enumerate(self.steps):
-            if isinstance(step, Drop) and probabilities[step.site] > 0:
-                return place
-        return len(self.steps)
+    def cut(self, what_if: float | None) -> Cut:
+        """The cut as trained, or with every p replaced by `what_if`."""
+        return (
+            self.trained
+            if what_if is None
+            else _cut(self.steps, self.site_widths, self.probabilities(what_if), self.inputs)
+        )
 
 
 def compile_network(architecture: Architecture, tensors: Mapping[str, Tensor], row_plan: RowPlan) -> Network:
     """The steps of an architecture with these (verified) tensors."""
     layers = architecture.layers()
     sites = dropout_sites(layers)
+    steps = tuple(_Compiler(tensors).steps(layers))
+    widths, ps = tuple(site.width for site in sites), tuple(site.p for site in sites)
     return Network(
-        steps=tuple(_Compiler(tensors).steps(layers)),
-        site_widths=tuple(site.width for site in sites),
-        site_ps=tuple(site.p for site in sites),
+        steps=steps,
+        site_widths=widths,
+        site_ps=ps,
+        trained=_cut(steps, widths, ps, architecture.inputs),
         inputs=architecture.inputs,
         outputs=architecture.head.width,
         flops_per_row=sum(flops(layer) for _, layer in walk(layers)),
         row_plan=row_plan,
+    )
+
+
+def _cut(steps: tuple[Step, ...], widths: tuple[int, ...], ps: tuple[float, ...], inputs: int) -> Cut:
+    active = (place for place, step in enumerate(steps) if isinstance(step, Drop) and ps[step.site] > 0.0)
+    place = next(active, len(steps))
+    before = steps[:place]
+    products = [step.weight.shape[1] for step in before if isinstance(step, Product)]
+    return Cut(
+        before=before,
+        after=steps[place:],
+        width=products[-1] if products else padded_width(inputs),
+        kept=sum(isinstance(step, Keep) for step in before) - sum(isinstance(step, AddKept) for step in before),
+        sites=tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False)),
     )
 
 

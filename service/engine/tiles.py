@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.layers import NORM_EPSILON
-from service.engine.masks import scaled_mask, site_offsets
+from service.engine.masks import keep_mask, kept_scale
 from service.engine.plan import Activate, AddKept, Drop, Keep, Normalise, Product, Step, padded_width
 
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
@@ -46,19 +46,24 @@ class Masks:
     """The masks of a range of samples, made site by site where they are needed, in a buffer that stays in the cache."""
 
     def __init__(
-        self, lanes: npt.NDArray[np.uint16], widths: Sequence[int], ps: Sequence[float], workspace: Workspace
+        self, lanes: npt.NDArray[np.uint16], sites: Sequence[tuple[int, int, float]], workspace: Workspace
     ) -> None:
         self._lanes = lanes
-        self._sites = tuple(zip(site_offsets(widths), widths, ps, strict=True))
+        self._sites = sites  # (first lane, width, p)
         self._workspace = workspace
 
     def of(self, site: int) -> Tensor | None:
-        """[samples, 1, width], valid until the next call; None for a site that keeps all."""
+        """1 for kept, 0 for dropped units [samples, width], valid until the next call; None where all are kept."""
         start, width, p = self._sites[site]
         if p == 0.0:
             return None
-        out = self._workspace.take(_MASK_SLOT, len(self._lanes), width).numpy()
-        return torch.from_numpy(scaled_mask(self._lanes[:, start : start + width], p, out))[:, None]
+        out = self._workspace.take(_MASK_SLOT, len(self._lanes), width)
+        keep_mask(self._lanes[:, start : start + width], p, out.numpy())
+        return out
+
+    def scale(self, site: int) -> float:
+        """What the site's kept units are multiplied by."""
+        return kept_scale(self._sites[site][2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +71,7 @@ class ActiveUnits:
     """Units of a single row that are not 0 before the first dropout, their values, and the next product for them."""
 
     units: Tensor  # [units] int64
-    x: Tensor  # [1, 1, units]
+    x: Tensor  # [1, units]
     product: Product
 
 
@@ -85,7 +90,7 @@ def active_units(x: Tensor, steps: Sequence[Step]) -> ActiveUnits | None:
     # Stable: active units in order, then as many inactive ones, whose products are exactly 0, as fill up the width.
     units = torch.from_numpy(np.argsort(inactive, kind="stable")[:wanted])
     weight = product.weight.index_select(0, units)
-    return ActiveUnits(units, x.index_select(0, units)[None, None], Product(weight, product.bias))
+    return ActiveUnits(units, x.index_select(0, units)[None], Product(weight, product.bias))
 
 
 def through(
@@ -95,24 +100,31 @@ def through(
     masks: Masks | None,
     kept: list[Tensor],
     workspace: Workspace,
+    scale: float = 1.0,
 ) -> Tensor:
     """Takes x, in workspace slot 0, to the last step's output; without masks every dropout site keeps all.
 
     `shape` is (samples, rows) of the pairs that count. `kept` holds, as [samples or 1, rows, width], what residual
-    blocks around these steps have kept, and is left holding what they keep beyond them.
+    blocks around these steps have kept, and is left holding what they keep beyond them. `scale` is what x has yet to
+    be multiplied by: a product that follows a dropout site does it for nothing.
     """
     slot, pairs = 0, shape[0] * shape[1]
     for step in steps:
+        if scale != 1.0 and not isinstance(step, Product):
+            x *= scale
+            scale = 1.0
         match step:
             case Product(weight, bias):
                 slot ^= 1
-                x = torch.addmm(bias, x, weight, out=workspace.take(slot, len(x), weight.shape[1]))
+                out = workspace.take(slot, len(x), weight.shape[1])
+                x, scale = torch.addmm(bias, x, weight, alpha=scale, out=out), 1.0
             case Activate(function):
                 _ACTIVATIONS[function](x)
             case Drop(site):
                 mask = masks.of(site) if masks else None
-                if mask is not None:
-                    x[:pairs].view(*shape, -1)[..., : mask.shape[2]].mul_(mask)
+                if masks is not None and mask is not None:
+                    x[:pairs].view(*shape, -1)[..., : mask.shape[1]].mul_(mask[:, None])
+                    scale = masks.scale(site)
             case Normalise(weight, bias, width):
                 x[:, :width] = functional.layer_norm(x[:, :width], (width,), weight, bias, NORM_EPSILON)
             case Keep():
@@ -120,7 +132,7 @@ def through(
                 kept.append(copy.view(*shape, -1))
             case AddKept():
                 x[:pairs].view(*shape, -1).add_(kept.pop())
-    return x
+    return x if scale == 1.0 else x.mul_(scale)
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -40,9 +40,9 @@ def test_the_prefix_ends_at_the_first_active_site() -> None:
     """Sites with p = 0 belong to the prefix; a what-if moves its end."""
     network = compiled(SPEC, module_of(SPEC))
     sites = [place for place, step in enumerate(network.steps) if isinstance(step, Drop)]
-    assert network.first_random_step(network.probabilities(None)) == sites[1]
-    assert network.first_random_step(network.probabilities(0.2)) == sites[0]
-    assert network.first_random_step(network.probabilities(0.0)) == len(network.steps)
+    assert len(network.cut(None).before) == sites[1]
+    assert len(network.cut(0.2).before) == sites[0]
+    assert network.cut(0.0).after == ()
 
 
 def test_a_plan_is_verified_when_a_network_is_loaded() -> None:
@@ -56,10 +56,10 @@ def test_a_plan_that_does_not_hold_is_not_used(monkeypatch: pytest.MonkeyPatch) 
     addmm = torch.addmm
 
     def fickle(
-        bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor | None = None
+        bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor | None = None, alpha: float = 1.0
     ) -> torch.Tensor:
         # A kernel that sums in another order unless there are exactly 64 rows: what PyTorch warns of.
-        result = addmm(bias, x, weight, out=out)
+        result = addmm(bias, x, weight, out=out, alpha=alpha)
         return result if len(x) == 64 else result.mul_(1 + 2**-20 * (len(x) % 5))
 
     monkeypatch.setattr(torch, "addmm", fickle)
@@ -73,9 +73,9 @@ def test_no_plan_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     addmm = torch.addmm
 
     def worse(
-        bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor | None = None
+        bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor | None = None, alpha: float = 1.0
     ) -> torch.Tensor:
-        return addmm(bias, x, weight, out=out).mul_(1 + 2**-20 * torch.arange(len(x))[:, None])
+        return addmm(bias, x, weight, out=out, alpha=alpha).mul_(1 + 2**-20 * torch.arange(len(x))[:, None])
 
     monkeypatch.setattr(torch, "addmm", worse)
     assert not verify.with_verified_plan(network).row_plan.verified
@@ -98,9 +98,11 @@ def test_a_fixed_plan_never_makes_another_shape(monkeypatch: pytest.MonkeyPatch)
     shapes = set()
     addmm = torch.addmm
 
-    def watched(bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def watched(
+        bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, alpha: float
+    ) -> torch.Tensor:
         shapes.add(len(x))
-        return addmm(bias, x, weight, out=out)
+        return addmm(bias, x, weight, out=out, alpha=alpha)
 
     monkeypatch.setattr(evaluate_module.torch, "addmm", watched)
     for rows, samples in ((1, 100), (63, 2), (64, 2), (65, 2), (300, 3)):
