@@ -107,7 +107,7 @@ def main() -> None:
                 "loop": loop(module, inputs),
                 "folded": folded(module, inputs),
             }
-            times = alternate(contenders, seconds=1 if quick else 12, least=1 if quick else 5)
+            times = alternate(contenders, seconds=1 if quick else 12, least=1 if quick else 3)
             least = min(times["floor"], times["floor in blocks"])
             e, slow, fold = times["engine"], times["loop"], times["folded"]
             lines.append(

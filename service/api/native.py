@@ -16,7 +16,7 @@ from penumbra.schemas import ModelDescription, ModelEntry, ModelList
 from service.api import decoding
 from service.api.documentation import PROBLEMS
 from service.api.edge import already_has, entity_tag, patience, read_json
-from service.api.encoding import encode
+from service.api.encoding import SlicedResponse, encode
 from service.batching import Timings
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.inference import Inference, Predicted, Sampled, Sampling, ServedModel, newest_ready
@@ -199,4 +199,4 @@ async def _respond(fields: dict[str, Any], timings: Timings, tag: str | None) ->
     queue, compute = timings.queue * 1e3, timings.compute * 1e3
     timing = f"queue;dur={queue:.3f}, compute;dur={compute:.3f}, total;dur={queue + compute:.3f}"
     headers = {**caching, "Server-Timing": timing}
-    return Response(await encode(fields), headers=headers, media_type="application/json")
+    return SlicedResponse(await encode(fields), headers=headers, media_type="application/json")

@@ -102,7 +102,7 @@ class Evaluation:
         shape = samples.stop - samples.start, rows.stop - rows.start
         pairs = shape[0] * shape[1]
         lanes = random_lanes(committee.seed, committee.first_sample + samples.start, shape[0], network.site_widths)
-        masks = Masks(lanes, self._cut.sites, workspace)
+        masks = Masks(lanes, self._cut, workspace)
         first, *following = self._cut.after
         assert isinstance(first, Drop), "the first step after the prefix is an active dropout site. This is a bug."
         mask = masks.of(first.site)

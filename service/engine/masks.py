@@ -57,9 +57,12 @@ def random_lanes(seed: int, first_sample: int, samples: int, widths: Sequence[in
     return words.astype("<u8", copy=False).view("<u2").reshape(samples, blocks * _LANES_PER_BLOCK)
 
 
-def keep_mask(lanes: npt.NDArray[np.uint16], p: float, out: Float32) -> Float32:
-    """One site's lanes [samples, width] → 1 for units that are kept, 0 for those that are dropped, written to `out`."""
-    return np.greater_equal(lanes, threshold(p), out=out)
+def lane_thresholds(widths: Sequence[int], ps: Sequence[float]) -> npt.NDArray[np.uint16]:
+    """What every lane of a sample is compared with; p = 1, whose threshold no lane can hold, gets the largest."""
+    thresholds = np.zeros(blocks_per_sample(widths) * _LANES_PER_BLOCK, np.uint16)
+    for start, width, p in zip(accumulate(widths, initial=0), widths, ps, strict=False):
+        thresholds[start : start + width] = min(threshold(p), _LEVELS - 1)
+    return thresholds
 
 
 def draw_masks(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from models.layers import (
     flops,
     walk,
 )
+from service.engine.masks import lane_thresholds
 
 LANES = 16
 
@@ -99,7 +102,8 @@ class Cut:
     """A network's steps for given dropout probabilities: what all samples share, and what each has for itself.
 
     `before` has no active dropout; `after` begins with the first active site, or is empty. `width` is that of x
-    between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p).
+    between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p), `thresholds`
+    what each lane is compared with.
     """
 
     before: tuple[Step, ...]
@@ -107,6 +111,7 @@ class Cut:
     width: int
     kept: int
     sites: tuple[tuple[int, int, float], ...]
+    thresholds: npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +169,7 @@ def _cut(steps: tuple[Step, ...], widths: tuple[int, ...], ps: tuple[float, ...]
         width=products[-1] if products else padded_width(inputs),
         kept=sum(isinstance(step, Keep) for step in before) - sum(isinstance(step, AddKept) for step in before),
         sites=tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False)),
+        thresholds=lane_thresholds(widths, ps),
     )
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.layers import NORM_EPSILON
-from service.engine.masks import keep_mask, kept_scale
-from service.engine.plan import Activate, AddKept, Drop, Keep, Normalise, Product, Step, padded_width
+from service.engine.masks import kept_scale
+from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Normalise, Product, Step, padded_width
 
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
 _MASK_SLOT = -1
@@ -43,13 +43,11 @@ class Workspace:
 
 
 class Masks:
-    """The masks of a range of samples, made site by site where they are needed, in a buffer that stays in the cache."""
+    """The masks of a range of samples: compared at once, while the lanes are in the cache, spelled out where needed."""
 
-    def __init__(
-        self, lanes: npt.NDArray[np.uint16], sites: Sequence[tuple[int, int, float]], workspace: Workspace
-    ) -> None:
-        self._lanes = lanes
-        self._sites = sites  # (first lane, width, p)
+    def __init__(self, lanes: npt.NDArray[np.uint16], cut: Cut, workspace: Workspace) -> None:
+        self._kept = lanes >= cut.thresholds
+        self._sites = cut.sites  # (first lane, width, p)
         self._workspace = workspace
 
     def of(self, site: int) -> Tensor | None:
@@ -57,8 +55,10 @@ class Masks:
         start, width, p = self._sites[site]
         if p == 0.0:
             return None
-        out = self._workspace.take(_MASK_SLOT, len(self._lanes), width)
-        keep_mask(self._lanes[:, start : start + width], p, out.numpy())
+        out = self._workspace.take(_MASK_SLOT, len(self._kept), width)
+        if p == 1.0:
+            return out.zero_()
+        np.copyto(out.numpy(), self._kept[:, start : start + width])
         return out
 
     def scale(self, site: int) -> float:

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from scipy.stats import entropy, norm
 
-from service.engine import uncertainty
+from service.engine import mixtures, uncertainty
 from service.engine.uncertainty import RegressionDraws
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 40))  # rows, outputs, samples
@@ -50,7 +50,7 @@ def test_regression_is_the_law_of_total_variance(shape: tuple[int, int, int], se
 def test_mixture_quantiles_equal_a_root_search(n: int, seed: int, probability: float, log_scale: float) -> None:
     """Quantiles of mixtures, narrow or wide components, are the roots that SciPy finds."""
     means, spread = _normal((n,), seed), np.exp(log_scale + 0.3 * _normal((n,), seed + 1))
-    (got,) = uncertainty.mixture_quantiles(means[None, None], (spread**2)[None, None], (probability,)).ravel()
+    (got,) = mixtures.mixture_quantiles(means[None, None], (spread**2)[None, None], (probability,)).ravel()
     components = norm.ppf(probability, means, spread)
     low, high = components.min() - 1e-9, components.max() + 1e-9
     expected = brentq(lambda x: norm.cdf(x, means, spread).mean() - probability, low, high, xtol=1e-14, rtol=1e-14)
@@ -67,7 +67,7 @@ def test_mixture_quantiles_arrive_wherever_components_lie(first: int) -> None:
         random = np.random.Generator(np.random.PCG64(seed))
         n = int(random.integers(2, 12))
         spread, means = np.exp(random.standard_normal((1, 1, n)) * 1.5), random.standard_normal((1, 1, n)) * 10
-        found = uncertainty.mixture_quantiles(means, spread**2, probabilities).ravel()
+        found = mixtures.mixture_quantiles(means, spread**2, probabilities).ravel()
         for probability, x in zip(probabilities, found, strict=True):
             tail, met = (norm.cdf, probability) if probability <= 0.5 else (norm.sf, 1 - probability)
             assert tail(x, means, spread).mean() == pytest.approx(met, rel=1e-9)
@@ -76,7 +76,7 @@ def test_mixture_quantiles_arrive_wherever_components_lie(first: int) -> None:
 @pytest.mark.parametrize("probability", [5e-324, 1e-300, 1e-50, 1 - 2**-53])
 def test_quantiles_next_to_0_and_1_keep_their_digits(probability: float) -> None:
     """A single component gives the normal quantile, however small the tail."""
-    found = uncertainty.mixture_quantiles(np.full((1, 1, 3), 2.0), np.full((1, 1, 1), 9.0), (probability,)).item()
+    found = mixtures.mixture_quantiles(np.full((1, 1, 3), 2.0), np.full((1, 1, 1), 9.0), (probability,)).item()
     expected = norm.ppf(probability, 2.0, 3.0) if probability < 0.5 else norm.isf(1 - probability, 2.0, 3.0)
     assert found == pytest.approx(expected, rel=1e-12)
 

@@ -170,6 +170,7 @@ def test_provenance(clouds):
         "hyperparameters": dataclasses.asdict(FEW),
         "epochs": epochs,
         "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
     }
     assert manifest.description == "A line."
 
