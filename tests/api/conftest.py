@@ -25,3 +25,12 @@ def tiny(tiny_store: Path) -> Iterator[Server]:
     running = Server(store=tiny_store)
     yield running
     running.stop()
+
+
+@pytest.fixture
+def servers(server: Server, tiny: Server) -> dict[str, Server]:
+    """Who serves which model."""
+    return {
+        **dict.fromkeys(("diabetes", "breast-cancer", "digits"), server),
+        **dict.fromkeys(("silent", "noisy", "headed", "colours"), tiny),
+    }
