@@ -215,7 +215,8 @@ def _sampled(
         regression = _regression_draws(manifest, outputs)
         draws = regression.means
         summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
-    return summary, draws.transpose(2, 0, 1) if sampling.return_draws else None
+    # Laid out for the answer here, on an engine thread.
+    return summary, np.ascontiguousarray(draws.transpose(2, 0, 1)) if sampling.return_draws else None
 
 
 def _regression_draws(manifest: Manifest, outputs: Float32) -> uncertainty.RegressionDraws:

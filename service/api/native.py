@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
@@ -137,7 +136,7 @@ def _sample_fields(model: ServedModel, sampling: Sampling, answer: Sampled) -> d
             if isinstance(summary, RegressionSummary)
             else _classification_fields(model, summary)
         ),
-        **({} if answer.draws is None else {"draws": np.ascontiguousarray(answer.draws)}),
+        **({} if answer.draws is None else {"draws": answer.draws}),
     }
 
 
