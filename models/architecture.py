@@ -14,6 +14,7 @@ from models.layers import Activation, ActivationName, Block, Dropout, Layer, Lin
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Width = Annotated[int, Field(ge=1, le=65536, strict=True)]
 
+VARIANCE_FLOOR = 1e-6  # of a variance head, in standardised units: training, evaluation and engine share it
 DEFAULT_P = 0.5  # Srivastava et al. 2014, and torch.nn.Dropout
 
 

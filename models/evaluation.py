@@ -19,11 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from models.architecture import VARIANCE_FLOOR
 from models.data import Dataset, Split
 from models.features import Float64
 
 SAMPLES = 200
-VARIANCE_FLOOR = 1e-6
 LEVEL = 0.9
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models import evaluation
-from models.architecture import Architecture, RegressionHead
+from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
 from models.features import Float64, column_statistics, standardise
 from models.manifest import Manifest, seal
@@ -203,8 +203,8 @@ def _loss(architecture: Architecture) -> Callable[[Tensor, Tensor], Tensor]:
 
     def negative_log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
         mean, pre_activation = outputs.chunk(2, dim=1)
-        variance = functional.softplus(pre_activation) + evaluation.VARIANCE_FLOOR
-        return functional.gaussian_nll_loss(mean, targets, variance, eps=evaluation.VARIANCE_FLOOR)
+        variance = functional.softplus(pre_activation) + VARIANCE_FLOOR
+        return functional.gaussian_nll_loss(mean, targets, variance, eps=VARIANCE_FLOOR)
 
     return negative_log_likelihood
 

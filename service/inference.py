@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 Summary = TypeVar("Summary")
 
+# What the bits of an answer depend on in this process.
+_BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine())
 # Numbers that one piece of summarising reads: some ten milliseconds' work.
 SUMMARY_NUMBERS = 1 << 17
 
@@ -50,9 +52,8 @@ class ServedModel:
     def fingerprint(self) -> str:
         """What an answer's bits depend on besides the request: the model, and this kind of processor and build."""
         plan = self.network.row_plan
-        build = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine())
         named = (self.manifest.name, self.manifest.version, self.manifest.digest)
-        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, self.dense, *build)))
+        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, self.dense, *_BUILD)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,13 +12,12 @@ from models.features import Float64, read_rows
 from models.manifest import Manifest
 from penumbra.schemas import MAX_QUANTILES, MAX_SEED, SampleOptions
 from service.engine.query import Committee
-from service.errors import InvalidRequest
+from service.errors import MAX_COMPLAINTS, InvalidRequest
 from service.inference import Sampling
 from service.settings import Settings
 
 _OPTIONS: TypeAdapter[SampleOptions] = TypeAdapter(SampleOptions)
 _SAMPLE_FIELDS = ("inputs", *SampleOptions.__annotations__)
-_SHOWN = 10
 
 _PLAIN = "written without quotes, decimal point or exponent"
 _UNIT = "must be a number above 0 and below 1"
@@ -106,7 +105,7 @@ def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bo
 def _complaints(error: ValidationError) -> list[tuple[str, str]]:
     """The rules that were broken, and where: a list's item is named like `quantiles[3]`."""
     complaints = []
-    for found in error.errors(include_url=False, include_input=False, include_context=False)[:_SHOWN]:
+    for found in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_COMPLAINTS]:
         option, *place = map(str, found["loc"])
         complaints.append((option + "".join(f"[{part}]" for part in place), _UNIT if place else _RULES[option]))
     return complaints

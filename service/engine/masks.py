@@ -24,7 +24,6 @@ import numpy.typing as npt
 from models.features import Float32
 
 STREAM_VERSION = 1
-MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 _LANES_PER_BLOCK = 16
 _WORDS_PER_BLOCK = 4

@@ -102,7 +102,7 @@ def _mixture_cdf(x: Float64, mu: Float64, sigma: Float64) -> tuple[Float64, Floa
 
 
 def _elementwise(function: Callable[[torch.Tensor], torch.Tensor], values: Float64) -> Float64:
-    """A PyTorch function of every value, without a ragged end: see `plan`."""
+    """A PyTorch function of every value, without a ragged end, where kernels may round otherwise."""
     padded = np.empty(-(-values.size // _VECTOR) * _VECTOR)
     padded[: values.size] = values.ravel()
     padded[values.size :] = 0.0

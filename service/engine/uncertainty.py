@@ -12,11 +12,11 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from models.architecture import VARIANCE_FLOOR
 from models.features import Float32, Float64
 from service.engine.mixtures import as_tail, tail_quantiles
 from service.engine.reductions import mean_over_samples, moments
 
-VARIANCE_FLOOR = 1e-6
 Part = TypeVar("Part")
 IntervalKind = Literal["epistemic", "predictive", "conformal"]
 
