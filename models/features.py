@@ -5,6 +5,7 @@ Knows nothing of networks or files, and nothing of HTTP: `read_rows` takes what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_COMPLAINTS = 10
 _BLOCK = 256  # rows
+_FEW = 128  # numbers
+_NUMBER = frozenset((float, int))
 
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -67,56 +70,95 @@ def column_statistics(columns: Float64) -> tuple[Float64, Float64]:
     return mean, np.where(varies, scale, 1.0)
 
 
+class Standard:
+    """Raw units → standard units: the means and scales of a model's inputs, made ready once for many rows."""
+
+    __slots__ = ("_mean", "_scale", "names")
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.names = tuple(feature.name for feature in features)
+        self._mean = np.array([feature.mean for feature in features])
+        self._scale = np.array([feature.scale for feature in features])
+
+    @np.errstate(over="ignore")
+    def __call__(self, rows: Float64) -> Float32:
+        """[rows, features] in raw units → [rows, features] in standard units, computed in float64.
+
+        Raises InvalidRows where a value is so far out that float32 can't hold it.
+        """
+        standard: Float32 = ((rows - self._mean) / self._scale).astype(np.float32)
+        if not _all_finite(standard):
+            where = np.argwhere(~np.isfinite(standard))[:MAX_COMPLAINTS]
+            raise InvalidRows([(f"inputs[{i}].{self.names[j]}", "too far outside the model's range") for i, j in where])
+        return standard
+
+
 def standardise(rows: Float64, features: Sequence[Feature]) -> Float32:
-    """[rows, features] in raw units → [rows, features] in standard units, computed in float64.
-
-    Raises InvalidRows where a value is so far out that float32 can't hold it.
-    """
-    mean = np.array([feature.mean for feature in features])
-    scale = np.array([feature.scale for feature in features])
-    with np.errstate(over="ignore"):
-        standard: Float32 = ((rows - mean) / scale).astype(np.float32)
-    if not np.isfinite(standard).all():
-        where = np.argwhere(~np.isfinite(standard))[:MAX_COMPLAINTS]
-        raise InvalidRows([(f"inputs[{i}].{features[j].name}", "too far outside the model's range") for i, j in where])
-    return standard
+    """Rows in standard units, for those who ask once; see `Standard`."""
+    return Standard(features)(rows)
 
 
-def read_rows(inputs: Any, features: Sequence[Feature]) -> Float64:
-    """Parsed JSON rows → [rows, features] float64 in raw units, in the manifest's order.
+def read_rows(inputs: Any, names: Sequence[str]) -> Float64:
+    """Parsed JSON rows → [rows, features] float64 in raw units, in the order of the features' names.
 
     A row is a list of numbers in that order or an object keyed by feature names; the first row says which, and the
     others must agree. Raises InvalidRows, naming row and feature.
     """
+    quickly = _single_row(inputs, len(names))
+    return _rows(inputs, names) if quickly is None else quickly
+
+
+def _single_row(inputs: Any, width: int) -> Float64 | None:
+    """The one row that most requests have, if it is a list and nothing is wrong with it: [1, features]."""
+    if type(inputs) is list and len(inputs) == 1:
+        row = inputs[0]
+        if type(row) is list and len(row) == width and _NUMBER.issuperset(map(type, row)):
+            try:
+                # A sum is finite only if all its parts are.
+                return np.array(inputs, np.float64) if math.isfinite(sum(row, 0.0)) else None
+            except OverflowError:  # an integer of more than 308 digits
+                pass
+    return None
+
+
+def _rows(inputs: Any, names: Sequence[str]) -> Float64:
     if not isinstance(inputs, list):
         raise InvalidRows([("inputs", "must be a list of rows")])
     if not inputs:
         raise InvalidRows([("inputs", "must have at least one row")])
+    if type(inputs[0]) in _NUMBER and not {list, dict}.intersection(map(type, inputs)):
+        raise InvalidRows([("inputs", "must be a list of rows: a single row is [[…]], not […]")])
     read = _values_of_objects if isinstance(inputs[0], dict) else _values_of_lists
-    rows = np.empty((len(inputs), len(features)))
+    rows = np.empty((len(inputs), len(names)))
     # In blocks, so that no single step over a large request holds the interpreter for long.
     for start in range(0, len(inputs), _BLOCK):
         block = inputs[start : start + _BLOCK]
-        rows[start : start + len(block)] = _numbers(read(block, start, features), start, features)
+        rows[start : start + len(block)] = _numbers(read(block, start, names), start, names)
     return rows
 
 
-def _numbers(values: list[Any], start: int, features: Sequence[Feature]) -> Float64:
+def _all_finite(numbers: Float64 | Float32) -> bool:
+    # Where numbers are few, one call to NumPy costs more than all of them. A sum that overflows proves nothing.
+    few = numbers.size <= _FEW
+    return (few and math.isfinite(sum(numbers.ravel().tolist()))) or bool(np.isfinite(numbers).all())
+
+
+def _numbers(values: list[Any], start: int, names: Sequence[str]) -> Float64:
     """The values of a block that begins with row `start`: [rows, features], all finite."""
     # One pass over the types at C speed: float() would let true and "1.5" through.
-    if set(map(type, values)) <= {float, int}:
+    if _NUMBER.issuperset(map(type, values)):
         try:
-            numbers = np.fromiter(values, np.float64, len(values)).reshape(-1, len(features))
+            numbers = np.fromiter(values, np.float64, len(values)).reshape(-1, len(names))
         except OverflowError:  # an integer of more than 308 digits
             pass
         else:
-            if np.isfinite(numbers).all():
+            if _all_finite(numbers):
                 return numbers
-    raise InvalidRows(_complaints_about_values(values, start, features))
+    raise InvalidRows(_complaints_about_values(values, start, names))
 
 
-def _values_of_lists(inputs: list[Any], start: int, features: Sequence[Feature]) -> list[Any]:
-    width = len(features)
+def _values_of_lists(inputs: list[Any], start: int, names: Sequence[str]) -> list[Any]:
+    width = len(names)
     if set(map(type, inputs)) != {list} or set(map(len, inputs)) != {width}:
         complaints = []
         for number, row in enumerate(inputs, start):
@@ -134,8 +176,7 @@ def _values_of_lists(inputs: list[Any], start: int, features: Sequence[Feature])
     return list(chain.from_iterable(inputs))
 
 
-def _values_of_objects(inputs: list[Any], start: int, features: Sequence[Feature]) -> list[Any]:
-    names = [feature.name for feature in features]
+def _values_of_objects(inputs: list[Any], start: int, names: Sequence[str]) -> list[Any]:
     known = set(names)
     complaints: list[tuple[str, str]] = []
     values: list[Any] = []
@@ -163,13 +204,13 @@ def _known(names: Sequence[str]) -> str:
     return f"known are {listed}{', …' if len(names) > 12 else ''}"
 
 
-def _complaints_about_values(values: list[Any], start: int, features: Sequence[Feature]) -> list[tuple[str, str]]:
+def _complaints_about_values(values: list[Any], start: int, names: Sequence[str]) -> list[tuple[str, str]]:
     complaints = []
     for place, value in enumerate(values):
         message = _complaint(value)
         if message:
-            number, column = divmod(place + start * len(features), len(features))
-            complaints.append((f"inputs[{number}].{features[column].name}", message))
+            number, column = divmod(place + start * len(names), len(names))
+            complaints.append((f"inputs[{number}].{names[column]}", message))
             if len(complaints) == MAX_COMPLAINTS:
                 break
     return complaints

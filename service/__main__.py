@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         factory=True,
         host=settings.host,
         port=settings.port,
-        workers=settings.workers,
+        workers=settings.worker_processes,
         log_level=settings.log_level,
         access_log=False,
         server_header=False,

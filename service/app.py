@@ -12,9 +12,10 @@ from fastapi_swagger import patch_fastapi
 from models.repository import Repository
 from penumbra import __version__
 from service.api import documentation, health, native, problems
-from service.api.edge import RequestId
+from service.api.hot import Application
 from service.batching import Batcher
-from service.engine.evaluate import use_one_thread
+from service.engine.evaluate import usable_device, use_one_thread
+from service.engine.mask_cache import MaskCache
 from service.inference import Inference
 from service.settings import Settings
 
@@ -29,14 +30,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
-        batcher = Batcher(settings.engine_threads, settings.max_queue)
-        app.state.inference = Inference(Repository(settings.store), batcher, dense=settings.plan == "dense")
+        batcher = Batcher(settings.engine_threads, settings.max_queue, settings.max_queue_seconds)
+        app.state.inference = Inference(
+            Repository(settings.store),
+            batcher,
+            dense=settings.plan == "dense",
+            device=usable_device(settings.device),
+            mask_cache=MaskCache(settings.mask_cache_bytes),
+        )
         app.state.ready = True
         yield
         app.state.ready = False
         await to_thread.run_sync(batcher.close)
 
-    app = FastAPI(
+    app = Application(
+        native.HOT,
         title="Penumbra",
         version=__version__,
         summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",
@@ -48,10 +56,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.ready = False
-    app.add_middleware(RequestId)
     app.include_router(health.router)
     app.include_router(native.router)
-    app.router.routes.extend(native.hot_routes())
     problems.install(app)
     documentation.install(app)
     patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)

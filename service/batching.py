@@ -1,24 +1,53 @@
-"""Admission, queue and engine threads: requests wait their turn here and never block the event loop.
+"""Admission, company and deadlines: every request waits its turn here, and nothing here is computed for nobody.
 
-Work comes as stages of short pieces. The threads take one piece from each admitted request in turn, so that a long
-request holds up a small one by a few pieces, not by its length. Knows nothing of networks, models or HTTP.
+Small requests are evaluated on the event loop itself: handing one over to a thread takes longer than computing it. What
+has arrived by then is evaluated together, so company forms exactly when the process is busy, and a lone request never
+waits for any. Larger requests gain nothing from company and take turns on the engine threads. Knows nothing of
+networks, models or HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from service.engine.evaluate import Piece, use_one_thread
+from service.engine.evaluate import Piece
 from service.engine.tiles import Workspace
-from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
+from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
+from service.turns import Clock, Turn, Turns
 
-Clock = Callable[[], float]
+# Up to here (estimated) a request is evaluated on the event loop.
+SMALL_SECONDS = 0.0005
+# What the event loop computes at once before it looks at its connections again.
+COMPANY_SECONDS = 0.002
+# How often callers who hung up are looked for.
+SWEEP_SECONDS = 0.05
+_LONGEST_RETRY = 60
+
+
+class Job(Protocol):
+    """What the batcher knows of a request."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long one core takes for it."""
+
+    @property
+    def company(self) -> Hashable:
+        """Jobs for which this is equal can be evaluated together; None: this one alone."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """What was wrong with this job, found while it was evaluated; others in its company don't notice."""
+
+    def stages(self, company: Sequence[Any], threads: int) -> Iterator[Sequence[Piece]]:
+        """The work of a company that this job is one of, as stages of independent pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,154 +60,162 @@ class Timings:
 
 @dataclass(slots=True, eq=False)
 class _Admitted:
-    """One request on its way; guarded by the queue's lock."""
+    """One request on its way; lives on the event loop."""
 
-    stages: Iterator[Sequence[Piece]]
-    ready: deque[Piece]
-    deadline: float
-    arrived: float
-    loop: asyncio.AbstractEventLoop
+    job: Job
     answer: asyncio.Future[Timings]
-    running: int = 0
-    started: float | None = None
-    over: bool = False
+    arrived: float
+    deadline: float
+    gone: Callable[[], bool]
+    turn: Turn | None = None
 
 
 class Batcher:
-    """A bounded queue in front of a fixed set of engine threads.
+    """A bounded queue in front of the event loop's share of the work and of the engine threads.
 
-    Counters are public for tests and telemetry: `computed` requests, `expired` ones that were never computed.
+    At most `max_queue` requests, and `max_seconds` of work as estimated, are admitted at once; with nothing admitted
+    any request is. Counters for tests and telemetry: requests `computed`, `companies` evaluated, requests `refused`,
+    `expired` and `abandoned`; of the last three nothing was computed, unless a long request was abandoned half-way.
     """
 
-    def __init__(self, threads: int, max_queue: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, threads: int, max_queue: int, max_seconds: float = math.inf, clock: Clock = time.monotonic
+    ) -> None:
         self.threads = threads
-        self.computed = 0
-        self.expired = 0
-        self._max_queue = max_queue
-        self._clock = clock
-        self._changed = threading.Condition()
-        self._turns: deque[_Admitted] = deque()
-        self._admitted = 0
-        self._closing = False
-        self._workers = [
-            threading.Thread(target=self._serve, name=f"engine-{number}", daemon=True) for number in range(threads)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self.computed = self.companies = self.refused = self.expired = self.abandoned = 0
+        self._max_queue, self._max_seconds, self._clock = max_queue, max_seconds, clock
+        self._turns = Turns(threads, clock)
+        self._workspace = Workspace()  # the event loop's
+        self._admitted: set[_Admitted] = set()
+        self._seconds = 0.0  # of all that is admitted
+        self._small: deque[_Admitted] = deque()
+        self._flushing = self._sweeping = self._closing = False
 
-    async def run(self, stages: Iterator[Sequence[Piece]], patience: float) -> Timings:
-        """Runs the stages in order, the pieces of a stage in any order; returns when the last is done.
+    async def run(self, job: Job, patience: float, gone: Callable[[], bool] = lambda: False) -> Timings:
+        """Evaluates a job, alone or in company; returns when it is done.
 
-        Raises QueueFull or ShuttingDown at once, DeadlineExceeded when `patience` seconds pass before the first
-        piece has begun (nothing is computed then), and whatever a piece raises.
+        Raises QueueFull or ShuttingDown at once, DeadlineExceeded when `patience` seconds pass before it begins,
+        CallerGone when `gone` says that nobody waits for the answer, and whatever the evaluation raises.
         """
         loop = asyncio.get_running_loop()
+        self._admit(job.seconds)
         now = self._clock()
-        entry = _Admitted(stages, deque(next(stages)), now + patience, now, loop, loop.create_future())
-        with self._changed:
-            if self._closing:
-                raise ShuttingDown("the service is shutting down")
-            if self._admitted >= self._max_queue:
-                raise QueueFull("the queue is full")
-            self._admitted += 1
-            self._turns.append(entry)
-            self._changed.notify()
+        entry = _Admitted(job, loop.create_future(), now, now + patience, gone)
+        self._admitted.add(entry)
+        self._seconds += job.seconds
+        if job.seconds <= SMALL_SECONDS:
+            self._small.append(entry)
+            self._flush_soon(loop)
+        else:
+            entry.turn = Turn(
+                job.stages([job], self.threads),
+                entry.deadline,
+                lambda failure: self._done_elsewhere(loop, entry, failure),
+            )
+            self._turns.put(entry.turn)
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
         try:
             return await entry.answer
         finally:
             # Reached early when the caller is cancelled: what has not begun is dropped.
-            with self._changed:
-                self._finish(entry)
+            self._forget(entry)
 
     def close(self) -> None:
-        """Takes no new work, finishes what was admitted, ends the threads."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        for worker in self._workers:
-            worker.join()
+        """Takes no new work, finishes what was admitted, ends the threads. Called from another thread."""
+        self._closing = True
+        self._turns.close()
 
-    def _serve(self) -> None:
-        use_one_thread()
-        workspace = Workspace()
-        while (turn := self._take()) is not None:
-            entry, piece = turn
-            try:
-                piece(workspace)
-                failure = None
-            except BaseException as error:  # noqa: BLE001 - a thread that dies would take its queue with it
-                failure = error
-            self._piece_done(entry, failure)
+    def _admit(self, seconds: float) -> None:
+        if self._closing:
+            raise ShuttingDown("the service is shutting down")
+        full = len(self._admitted) >= self._max_queue or self._seconds + seconds > self._max_seconds
+        if full and self._admitted:
+            self.refused += 1
+            retry_after = min(max(1, math.ceil(self._seconds / self.threads)), _LONGEST_RETRY)
+            raise QueueFull("as much work as may is waiting already", retry_after)
 
-    def _take(self) -> tuple[_Admitted, Piece] | None:
-        """The next piece, waiting for one; None when closed and nothing is left."""
-        with self._changed:
-            while True:
-                while not self._turns:
-                    if self._closing and self._admitted == 0:
-                        return None
-                    self._changed.wait()
-                entry = self._turns.popleft()
-                if entry.over:
-                    continue
-                if entry.started is None:
-                    if self._clock() > entry.deadline:
-                        self.expired += 1
-                        self._settle(entry, DeadlineExceeded("the deadline passed while the request was queued"))
-                        continue
-                    entry.started = self._clock()
-                piece = entry.ready.popleft()
-                entry.running += 1
-                if entry.ready:
-                    self._turns.append(entry)
-                    self._changed.notify()
-                return entry, piece
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush, loop)
 
-    def _piece_done(self, entry: _Admitted, failure: BaseException | None) -> None:
-        with self._changed:
-            entry.running -= 1
-            if failure is not None:
-                self._settle(entry, failure)
-            if entry.over or entry.ready or entry.running:
-                return
-        # Only the last piece of a stage comes here, so the next stage can be unrolled outside the lock.
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Evaluates what small requests have arrived, up to a few milliseconds of work, in order of arrival."""
+        self._flushing = False
+        companies: dict[Hashable, list[_Admitted]] = {}
+        now, seconds = self._clock(), 0.0
+        while self._small and seconds < COMPANY_SECONDS:
+            entry = self._small.popleft()
+            if entry.answer.done():
+                continue
+            if now > entry.deadline:
+                self._settle(entry, now, DeadlineExceeded("the deadline passed while the request was queued"))
+                continue
+            seconds += entry.job.seconds
+            key = entry.job.company
+            companies.setdefault(id(entry) if key is None else key, []).append(entry)
+        for company in companies.values():
+            self._evaluate(company)
+        if self._small:
+            self._flush_soon(loop)
+
+    def _evaluate(self, company: Sequence[_Admitted]) -> None:
+        """Evaluates jobs together, here and now."""
+        began = self._clock()
+        jobs = [entry.job for entry in company]
         try:
-            following = next(entry.stages, None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request that caused it gets it
-            following, failure = None, error
-        with self._changed:
-            if following is None:
-                self.computed += failure is None
-                self._settle(entry, failure)
-            else:
-                entry.ready.extend(following)
-                self._turns.append(entry)
-                self._changed.notify_all()
-
-    def _settle(self, entry: _Admitted, failure: BaseException | None) -> None:
-        """Hands the outcome to the event loop; the lock is held."""
-        if entry.over:
+            for stage in jobs[0].stages(jobs, 1):
+                for piece in stage:
+                    piece(self._workspace)
+        except Exception as error:  # noqa: BLE001 - one bad request must not fail its company
+            if len(company) == 1:
+                self._settle(company[0], began, error)
+                return
+            for entry in company:
+                self._evaluate([entry])
             return
-        now = self._clock()
-        started = entry.started if entry.started is not None else now
-        timings = Timings(queue=started - entry.arrived, compute=now - started)
-        self._finish(entry)
+        self.companies += 1
+        for entry in company:
+            self._settle(entry, began, entry.job.failure)
+
+    def _done_elsewhere(self, loop: asyncio.AbstractEventLoop, entry: _Admitted, failure: Exception | None) -> None:
+        """Hands the outcome of an engine thread to the event loop."""
         with suppress(RuntimeError):  # the event loop has ended: nobody waits for the answer any more
-            entry.loop.call_soon_threadsafe(_deliver, entry.answer, timings, failure)
+            loop.call_soon_threadsafe(self._settle_turn, entry, failure)
 
-    def _finish(self, entry: _Admitted) -> None:
-        """Takes a request out of the count, once; the lock is held."""
-        if not entry.over:
-            entry.over = True
-            entry.ready.clear()
-            self._admitted -= 1
-            self._changed.notify_all()
+    def _settle_turn(self, entry: _Admitted, failure: Exception | None) -> None:
+        started = entry.turn.started if entry.turn else None
+        self._settle(entry, self._clock() if started is None else started, failure or entry.job.failure)
 
+    def _settle(self, entry: _Admitted, began: float, failure: Exception | None) -> None:
+        if entry.answer.done():
+            return
+        if failure is None:
+            self.computed += 1
+            entry.answer.set_result(Timings(began - entry.arrived, self._clock() - began))
+        else:
+            self.expired += isinstance(failure, DeadlineExceeded)
+            entry.answer.set_exception(failure)
 
-def _deliver(answer: asyncio.Future[Timings], timings: Timings, failure: BaseException | None) -> None:
-    if answer.done():
-        return
-    if failure is None:
-        answer.set_result(timings)
-    else:
-        answer.set_exception(failure)
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drops what nobody waits for."""
+        for entry in [entry for entry in self._admitted if not entry.answer.done() and entry.gone()]:
+            self.abandoned += 1
+            entry.answer.set_exception(CallerGone("the caller hung up"))
+            self._forget(entry)
+        self._sweeping = bool(self._admitted)
+        if self._sweeping:
+            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    def _forget(self, entry: _Admitted) -> None:
+        """Takes a request out of the count, once, and what has not begun of it out of the queue."""
+        if entry not in self._admitted:
+            return
+        self._admitted.discard(entry)
+        self._seconds = self._seconds - entry.job.seconds if self._admitted else 0.0
+        if not entry.answer.done():
+            entry.answer.cancel()
+        if entry.turn is not None:
+            self._turns.drop(entry.turn)

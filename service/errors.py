@@ -11,6 +11,7 @@ PenumbraError
 │   ├── QueueFull
 │   ├── ShuttingDown
 │   └── ModelNotReady
+├── CallerGone            nobody waits for the answer any more
 └── DeadlineExceeded      the caller's deadline passed before it was the request's turn
 """
 
@@ -71,6 +72,10 @@ class ShuttingDown(Unavailable):
 
 class ModelNotReady(Unavailable):
     """The model is in the store but did not pass verification."""
+
+
+class CallerGone(PenumbraError):
+    """The caller hung up before the answer was there; what had not begun was not computed."""
 
 
 class DeadlineExceeded(PenumbraError):

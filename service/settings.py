@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# A worker more costs some 300 MB; past this many, cores serve better as engine threads.
+_MOST_WORKERS = 8
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
 
@@ -37,11 +39,17 @@ class Settings(BaseSettings):
     store: Annotated[
         DirectoryPath, Field(description="Directory of models: NAME/VERSION/{manifest.json,weights.safetensors}.")
     ] = SHIPPED_STORE
-    workers: Annotated[int, Field(ge=1, le=256, description="Worker processes sharing the port.")] = 1
+    workers: Annotated[
+        int, Field(ge=0, le=256, description="Worker processes sharing the port; 0: one per core, at most 8.")
+    ] = 0
     threads: Annotated[
         int,
         Field(ge=0, le=256, description="Engine threads per worker; 0: the machine's cores divided by the workers."),
     ] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="Where networks are evaluated; auto: on a GPU if there is one. Masks are the same on all."),
+    ] = "auto"
     plan: Annotated[
         Literal["auto", "dense"],
         Field(
@@ -60,6 +68,17 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Most numbers that return_draws may put into one answer.")
     ] = 1_000_000
     max_queue: Annotated[int, Field(ge=1, description="Most requests admitted at once by one worker.")] = 1024
+    max_queue_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Most work admitted at once by one worker, in seconds of one core as estimated from rows, "
+            "samples and network. A single request is always admitted.",
+        ),
+    ] = 60.0
+    mask_cache_bytes: Annotated[
+        int, Field(ge=0, description="Most memory per worker for the masks of seeds that are asked for again.")
+    ] = 64 * 2**20
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000
@@ -68,9 +87,14 @@ class Settings(BaseSettings):
     ] = "info"
 
     @property
+    def worker_processes(self) -> int:
+        """Worker processes, with 0 resolved."""
+        return self.workers or min(usable_cores(), _MOST_WORKERS)
+
+    @property
     def engine_threads(self) -> int:
         """Engine threads per worker, with 0 resolved."""
-        return self.threads or max(1, usable_cores() // self.workers)
+        return self.threads or max(1, usable_cores() // self.worker_processes)
 
     def export(self) -> None:
         """Puts these settings into the environment, for worker processes to find."""

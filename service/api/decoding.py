@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from models.features import Float64, read_rows
-from models.manifest import Manifest
 from penumbra.schemas import MAX_QUANTILES, MAX_SEED, SampleOptions
 from service.engine.query import Committee
 from service.errors import MAX_COMPLAINTS, InvalidRequest
-from service.inference import Sampling
+from service.jobs import Sampling
+from service.served import ServedModel
 from service.settings import Settings
 
-_OPTIONS: TypeAdapter[SampleOptions] = TypeAdapter(SampleOptions)
-_SAMPLE_FIELDS = ("inputs", *SampleOptions.__annotations__)
+
+class _Body(SampleOptions, total=False):
+    """A sampling request whose rows are looked at later, by what the model expects."""
+
+    __pydantic_config__ = SampleOptions.__pydantic_config__  # type: ignore[misc]
+
+    inputs: Any
+
+
+_BODY = TypeAdapter(_Body).validator
+# In the order in which they are listed.
+_PREDICT_FIELDS = dict.fromkeys(("inputs",))
+_SAMPLE_FIELDS = dict.fromkeys(("inputs", *SampleOptions.__annotations__))
 
 _PLAIN = "written without quotes, decimal point or exponent"
 _UNIT = "must be a number above 0 and below 1"
@@ -35,29 +45,30 @@ _RULES = {
 }
 
 
-def prediction(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Float64:
+def prediction(body: dict[str, Any], model: ServedModel, limits: Settings) -> Float64:
     """The rows to predict, [rows, inputs] in raw units. Raises InvalidRequest or InvalidRows."""
-    _check_fields(body, ("inputs",))
-    _check_sizes(_count(body), 1, 0, len(manifest.outputs), draws=False, limits=limits)
-    return read_rows(body["inputs"], manifest.inputs)
+    _check_fields(body, _PREDICT_FIELDS)
+    _check_sizes(body, 1, 0, len(model.manifest.outputs), draws=False, limits=limits)
+    return read_rows(body["inputs"], model.standard.names)
 
 
-def sampling(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Sampling:
+def sampling(body: dict[str, Any], model: ServedModel, limits: Settings) -> Sampling:
     """The sampling that is asked for; a seed that was omitted is drawn. Raises InvalidRequest or InvalidRows."""
     _check_fields(body, _SAMPLE_FIELDS)
     try:
-        options = _OPTIONS.validate_python({name: value for name, value in body.items() if name != "inputs"})
+        options: _Body = _BODY.validate_python(body)
     except ValidationError as error:
         raise InvalidRequest(_complaints(error)) from None
+    manifest = model.manifest
     if manifest.task == "regression" and options.get("aggregate", "mean") != "mean":
         raise InvalidRequest([("aggregate", "is for classifications; the samples of a regression are averaged")])
     if manifest.task == "classification" and "quantiles" in options:
         raise InvalidRequest([("quantiles", "are for regressions")])
     samples, first = options.get("samples", manifest.default_samples), options.get("first_sample", 0)
     draws = options.get("return_draws", False)
-    _check_sizes(_count(body), samples, first, len(manifest.outputs), draws=draws, limits=limits)
+    _check_sizes(body, samples, first, len(manifest.outputs), draws=draws, limits=limits)
     return Sampling(
-        rows=read_rows(body["inputs"], manifest.inputs),
+        rows=read_rows(body["inputs"], model.standard.names),
         committee=Committee(
             seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1),
             samples=samples,
@@ -73,20 +84,20 @@ def sampling(body: dict[str, Any], manifest: Manifest, limits: Settings) -> Samp
     )
 
 
-def _check_fields(body: dict[str, Any], known: Sequence[str]) -> None:
+def _check_fields(body: dict[str, Any], known: dict[str, None]) -> None:
     if "inputs" not in body:
         raise InvalidRequest([("inputs", "is missing")])
-    if unknown := len(body.keys() - set(known)):
+    if not body.keys() <= known.keys():
+        unknown = len(body.keys() - known.keys())
         plural = "s" if unknown > 1 else ""
         raise InvalidRequest([("body", f"has {unknown} unknown field{plural}; known are {', '.join(known)}")])
 
 
-def _count(body: dict[str, Any]) -> int:
-    return len(body["inputs"]) if isinstance(body["inputs"], list) else 0
-
-
-def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bool, limits: Settings) -> None:
+def _check_sizes(
+    body: dict[str, Any], samples: int, first: int, outputs: int, *, draws: bool, limits: Settings
+) -> None:
     """Refuses what would be too large, before anything of that size exists."""
+    rows = len(body["inputs"]) if isinstance(body["inputs"], list) else 0
     if rows > limits.max_rows:
         raise InvalidRequest([("inputs", f"has {rows} rows; at most {limits.max_rows} are taken")])
     if samples > limits.max_samples:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Path
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
+from models.features import Float64
 from penumbra.schemas import ModelDescription, ModelEntry, ModelList
-from service.api import decoding
+from service.api import decoding, tags
 from service.api.documentation import PROBLEMS
-from service.api.edge import already_has, entity_tag, patience, read_json
-from service.api.encoding import SlicedResponse, encode
+from service.api.edge import Answer, Exchange
+from service.api.encoding import encode
+from service.api.hot import Handler
 from service.batching import Timings
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
-from service.inference import Inference, Predicted, Sampled, Sampling, ServedModel, newest_ready
+from service.inference import Inference
+from service.jobs import Prediction, Sampled, Sampling
+from service.served import ServedModel, newest_ready
 from service.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
 Name = Annotated[str, Path(examples=["diabetes"])]
 Version = Annotated[str, Path(examples=["1"])]
+
+_JSON = (b"content-type", b"application/json")
+_PRIVATE = (b"cache-control", b"private")
+_NO_STORE = (b"cache-control", b"no-store")
 
 
 @router.get("/models", response_model=ModelList)
@@ -45,49 +52,50 @@ async def describe_version(request: Request, name: Name, version: Version) -> An
     return _description(_inference(request).resolve(name, version))
 
 
-# The hot routes are Starlette's, without FastAPI's dependency solving; `documentation` spells them out for OpenAPI.
-def hot_routes() -> list[Route]:
-    """Predict and sample, for the default version and for a named one."""
-    return [
-        Route(f"/v1/models/{{name}}{version}/{verb}", endpoint, methods=["POST"])
-        for verb, endpoint in (("predict", predict), ("sample", sample))
-        for version in ("", "/versions/{version}")
-    ]
-
-
-async def predict(request: Request) -> Response:
+async def predict(exchange: Exchange) -> Answer:
     """The full network's answer: deterministic, dropout off."""
-    settings, inference = _settings(request), _inference(request)
-    model = inference.resolve(**request.path_params)
-    decode = partial(decoding.prediction, manifest=model.manifest, limits=settings)
-    rows = await read_json(request, settings.max_body_bytes, decode)
-    tag = entity_tag(b"predict", model.fingerprint.encode(), rows.tobytes())
-    if already_has(request, tag):
+    inference, settings = exchange.state.inference, exchange.state.settings
+    model = inference.resolve(**exchange.parameters)
+    rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
+    if exchange.already_has(tag):
         return _not_modified(tag)
-    answer = await inference.predict(model, rows, patience(request, settings.deadline_ms))
-    return await _respond(_prediction_fields(model, answer), answer.timings, tag)
+    answer, timings = await inference.predict(model, rows, exchange.patience(settings.deadline_ms), exchange.gone)
+    return await _respond(_prediction_fields(model, answer), timings, tag)
 
 
-async def sample(request: Request) -> Response:
+async def sample(exchange: Exchange) -> Answer:
     """A committee's answer: the same for the same seed, with its uncertainty."""
-    settings, inference = _settings(request), _inference(request)
-    model = inference.resolve(**request.path_params)
-    decode = partial(decoding.sampling, manifest=model.manifest, limits=settings)
-    sampling = await read_json(request, settings.max_body_bytes, decode)
-    tag = _sampling_tag(model, sampling) if sampling.seeded else None
-    if tag and already_has(request, tag):
+    inference, settings = exchange.state.inference, exchange.state.settings
+    model = inference.resolve(**exchange.parameters)
+    sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
+    if tag and exchange.already_has(tag):
         return _not_modified(tag)
-    answer = await inference.sample(model, sampling, patience(request, settings.deadline_ms))
-    return await _respond(_sample_fields(model, sampling, answer), answer.timings, tag)
+    answer, timings = await inference.sample(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
+    return await _respond(_sample_fields(model, sampling, answer), timings, tag)
+
+
+# Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.
+HOT: Mapping[str, Handler] = {
+    f"/v1/models/{{name}}{version}/{handler.__name__}": handler
+    for handler in (predict, sample)
+    for version in ("", "/versions/{version}")
+}
+
+
+def _prediction(model: ServedModel, settings: Settings, body: dict[str, Any]) -> tuple[Float64, bytes]:
+    """What is to be predicted, and the tag of its answer."""
+    rows = decoding.prediction(body, model, settings)
+    return rows, tags.of_prediction(model, rows)
+
+
+def _sampling(model: ServedModel, settings: Settings, body: dict[str, Any]) -> tuple[Sampling, bytes | None]:
+    """What is to be sampled, and the tag of its answer where the caller can ask for that again."""
+    sampling = decoding.sampling(body, model, settings)
+    return sampling, tags.of_sampling(model, sampling) if sampling.seeded else None
 
 
 def _inference(request: Request) -> Inference:
     found: Inference = request.app.state.inference
-    return found
-
-
-def _settings(request: Request) -> Settings:
-    found: Settings = request.app.state.settings
     return found
 
 
@@ -110,12 +118,17 @@ def _description(model: ServedModel) -> dict[str, Any]:
     return {**model.manifest.model_dump(mode="json"), "reproducibility": reproducibility}
 
 
-def _reference(model: ServedModel) -> dict[str, str]:
+def _reference(model: ServedModel) -> orjson.Fragment:
     manifest = model.manifest
-    return {"name": manifest.name, "version": manifest.version, "digest": manifest.digest}
+    return _encoded_reference(manifest.name, manifest.version, manifest.digest)
 
 
-def _prediction_fields(model: ServedModel, answer: Predicted) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _encoded_reference(name: str, version: str, digest: str) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps({"name": name, "version": version, "digest": digest}))
+
+
+def _prediction_fields(model: ServedModel, answer: Prediction) -> dict[str, Any]:
     if model.manifest.task == "classification":
         labels = [model.manifest.labels[winner] for winner in answer.mean.argmax(axis=1)]
         return {"model": _reference(model), "labels": labels, "probabilities": answer.mean}
@@ -173,29 +186,12 @@ def _classification_fields(model: ServedModel, summary: ClassificationSummary) -
     }
 
 
-def _sampling_tag(model: ServedModel, sampling: Sampling) -> str:
-    committee = sampling.committee
-    options = (
-        committee.seed,
-        committee.samples,
-        committee.first_sample,
-        committee.p,
-        sampling.method,
-        sampling.aggregate,
-        sampling.level,
-        sampling.quantiles,
-        sampling.return_draws,
-    )
-    return entity_tag(b"sample", model.fingerprint.encode(), repr(options).encode(), sampling.rows.tobytes())
+def _not_modified(tag: bytes) -> Answer:
+    return Answer(304, [(b"etag", tag), _PRIVATE])
 
 
-def _not_modified(tag: str) -> Response:
-    return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "private"})
-
-
-async def _respond(fields: dict[str, Any], timings: Timings, tag: str | None) -> Response:
-    caching = {"ETag": tag, "Cache-Control": "private"} if tag else {"Cache-Control": "no-store"}
+async def _respond(fields: dict[str, Any], timings: Timings, tag: bytes | None) -> Answer:
     queue, compute = timings.queue * 1e3, timings.compute * 1e3
-    timing = f"queue;dur={queue:.3f}, compute;dur={compute:.3f}, total;dur={queue + compute:.3f}"
-    headers = {**caching, "Server-Timing": timing}
-    return SlicedResponse(await encode(fields), headers=headers, media_type="application/json")
+    timing = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (queue, compute, queue + compute)
+    caching = [(b"etag", tag), _PRIVATE] if tag else [_NO_STORE]
+    return Answer(200, [_JSON, *caching, (b"server-timing", timing)], await encode(fields))

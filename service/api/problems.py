@@ -16,15 +16,18 @@ from starlette.responses import Response
 
 from models.features import InvalidRows
 from service import errors
+from service.api.edge import Answer, Headers
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = b"application/problem+json"
+_CLOSE = (b"connection", b"close")
 _LONGEST_TEXT = 250
 _LARGEST_BODY = 4000
 
 # Most specific first: the first class that fits decides.
 TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.MalformedRequest, 400, "malformed-request"),
-    (ClientDisconnect, 400, "client-disconnected"),
+    (ClientDisconnect, 400, "client-disconnected"),  # while the body was read
+    (errors.CallerGone, 400, "client-disconnected"),  # later
     (errors.InvalidRequest, 422, "invalid-request"),
     (InvalidRows, 422, "invalid-request"),
     (errors.BodyTooLarge, 413, "body-too-large"),
@@ -38,46 +41,61 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
+KNOWN = tuple(kind for kind, _, _ in TABLE)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of this app answer with a problem."""
-    for kind in {kind for kind, _, _ in TABLE}:
+    for kind in KNOWN:
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def problem(
-    request: Request,
+def of(error: Exception, request_id: bytes) -> Answer:
+    """The problem that a known error is."""
+    status, kind = next((status, name) for known, status, name in TABLE if isinstance(error, known))
+    headers = []
+    if isinstance(error, errors.Unavailable):
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if status in (400, 413):
+        # What is left of the body won't be read: the connection can't be used again.
+        headers.append(_CLOSE)
+    complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
+    detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
+    return _problem(request_id, status, detail, headers, kind, complaints)
+
+
+def of_bug(request_id: bytes) -> Answer:
+    """The problem that any other error is."""
+    detail = f"an internal error; please report it with the request id {request_id.decode()}"
+    # The server drops the connection after a bug: said, so that no other request is sent on it.
+    return _problem(request_id, 500, detail, [_CLOSE], "bug")
+
+
+def _problem(
+    request_id: bytes,
     status: int,
     detail: str,
+    headers: Headers,
     kind: str = "",
     complaints: tuple[tuple[str, str], ...] = (),
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """A problem as a response."""
-    request_id: str = request.scope.get("state", {}).get("request_id", "")
+) -> Answer:
     content: dict[str, Any] = {
         "type": f"urn:penumbra:problem:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": _short(detail),
         "errors": [{"field": _short(field), "message": _short(message)} for field, message in complaints],
-        "request_id": request_id,
+        "request_id": request_id.decode(),
     }
     while len(body := orjson.dumps(content)) > _LARGEST_BODY:
         content["errors"].pop()
-    return Response(body, status, {**(headers or {}), "X-Request-ID": request_id}, media_type=MEDIA_TYPE)
+    return Answer(status, [(b"content-type", MEDIA_TYPE), *headers], body)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    status, kind = next((status, name) for kind, status, name in TABLE if isinstance(error, kind))
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, errors.Unavailable) else None
-    if status in (400, 413):
-        # What is left of the body won't be read: the connection can't be used again.
-        headers = {"Connection": "close"}
-    complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
-    detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
-    return problem(request, status, detail, kind, complaints, headers)
+    return _response(of(error, _id(request)))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -88,14 +106,23 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         405: "this path does not take this method; see the Allow header",
     }
     detail = details.get(error.status_code, HTTPStatus(error.status_code).description)
-    return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
+    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return _response(_problem(_id(request), error.status_code, detail, headers))
 
 
 async def _answer_bug(request: Request, _: Exception) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    detail = f"an internal error; please report it with the request id {request_id}"
-    # The server drops the connection after a bug: said, so that no other request is sent on it.
-    return problem(request, 500, detail, "bug", headers={"Connection": "close"})
+    return _response(of_bug(_id(request)))
+
+
+def _id(request: Request) -> bytes:
+    found: bytes = request.scope.get("state", {}).get("request_id", b"")
+    return found
+
+
+def _response(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status)
+    response.raw_headers += answer.headers
+    return response
 
 
 def _short(text: str) -> str:

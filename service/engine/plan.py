@@ -103,7 +103,8 @@ class Cut:
 
     `before` has no active dropout; `after` begins with the first active site, or is empty. `width` is that of x
     between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p), `thresholds`
-    what each lane is compared with.
+    what each lane is compared with. `work` and `thinned_work` are multiply-adds of one pair of sample and row beyond
+    the prefix: with all units, and as expected with the kept ones alone (None where a step needs all units).
     """
 
     before: tuple[Step, ...]
@@ -112,6 +113,8 @@ class Cut:
     kept: int
     sites: tuple[tuple[int, int, float], ...]
     thresholds: npt.NDArray[np.uint16]
+    work: float
+    thinned_work: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,8 +127,16 @@ class Network:
     inputs: int
     outputs: int
     flops_per_row: int
+    widest: int
     row_plan: RowPlan
     trained: Cut
+    # Whether a row's bits were found not to depend on its place when units are left out (see `verify`).
+    may_thin: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are, and its products are computed."""
+        return next(step.weight.device for step in self.steps if isinstance(step, Product))
 
     def probabilities(self, what_if: float | None) -> tuple[float, ...]:
         """The p of each site, as trained or all replaced by `what_if`."""
@@ -140,11 +151,13 @@ class Network:
         )
 
 
-def compile_network(architecture: Architecture, tensors: Mapping[str, Tensor], row_plan: RowPlan) -> Network:
-    """The steps of an architecture with these (verified) tensors."""
+def compile_network(
+    architecture: Architecture, tensors: Mapping[str, Tensor], row_plan: RowPlan, device: str = "cpu"
+) -> Network:
+    """The steps of an architecture with these (verified) tensors, on a device."""
     layers = architecture.layers()
     sites = dropout_sites(layers)
-    steps = tuple(_Compiler(tensors).steps(layers))
+    steps = tuple(_Compiler(tensors, device).steps(layers))
     widths, ps = tuple(site.width for site in sites), tuple(site.p for site in sites)
     return Network(
         steps=steps,
@@ -154,6 +167,7 @@ def compile_network(architecture: Architecture, tensors: Mapping[str, Tensor], r
         inputs=architecture.inputs,
         outputs=architecture.head.width,
         flops_per_row=sum(flops(layer) for _, layer in walk(layers)),
+        widest=max(max(step.weight.shape) for step in steps if isinstance(step, Product)),
         row_plan=row_plan,
     )
 
@@ -162,22 +176,50 @@ def _cut(steps: tuple[Step, ...], widths: tuple[int, ...], ps: tuple[float, ...]
     active = (place for place, step in enumerate(steps) if isinstance(step, Drop) and ps[step.site] > 0.0)
     place = next(active, len(steps))
     before = steps[:place]
+    after = steps[place:]
     products = [step.weight.shape[1] for step in before if isinstance(step, Product)]
     return Cut(
         before=before,
-        after=steps[place:],
+        after=after,
         width=products[-1] if products else padded_width(inputs),
         kept=sum(isinstance(step, Keep) for step in before) - sum(isinstance(step, AddKept) for step in before),
         sites=tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False)),
         thresholds=lane_thresholds(widths, ps),
+        work=sum(float(step.weight.numel()) for step in after if isinstance(step, Product)),
+        thinned_work=_thinned_work(after, ps),
     )
+
+
+def _thinned_work(after: tuple[Step, ...], ps: tuple[float, ...]) -> float | None:
+    """Multiply-adds of a pair when dropped units are left out of every product."""
+    if not all(isinstance(step, (Product, Activate, Drop)) for step in after) or 1.0 in ps:
+        return None
+    work, kept = 0.0, 1.0
+    for place, step in enumerate(after):
+        if isinstance(step, Drop):
+            kept = 1.0 - ps[step.site]
+        elif isinstance(step, Product):
+            site = site_after(after, place)
+            work += step.weight.numel() * kept * (1.0 if site is None else 1.0 - ps[site])
+            kept = 1.0
+    return work
+
+
+def site_after(steps: tuple[Step, ...], place: int) -> int | None:
+    """The dropout site that the outputs of the product at `place` pass through, if any before the next product."""
+    for step in steps[place + 1 :]:
+        if isinstance(step, Drop):
+            return step.site
+        if isinstance(step, Product):
+            return None
+    return None
 
 
 class _Compiler:
     """One walk over the layers; counts dropout sites on its way."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Mapping[str, Tensor], device: str) -> None:
+        self._tensors, self._device = tensors, device
         self._sites = 0
 
     def steps(self, layers: tuple[Layer, ...], prefix: str = "") -> list[Step]:
@@ -194,7 +236,7 @@ class _Compiler:
                         raise NotImplementedError("batch normalisation is compiled only right after a linear layer")
                 case Norm(width=width):
                     weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]
-                    steps.append(Normalise(weight.clone(), bias.clone(), width))
+                    steps.append(Normalise(weight.to(self._device, copy=True), bias.to(self._device, copy=True), width))
                 case Activation(function=function):
                     steps.append(Activate(function))
                 case Dropout():
@@ -222,7 +264,7 @@ class _Compiler:
         padded_weight[:inputs, :outputs] = weight.T
         padded_bias = torch.zeros(padded_width(outputs))
         padded_bias[:outputs] = bias
-        return Product(padded_weight, padded_bias)
+        return Product(padded_weight.to(self._device), padded_bias.to(self._device))
 
 
 def padded_width(width: int) -> int:

@@ -1,14 +1,14 @@
 """One tile of (sample, row) pairs through the steps of a network, in buffers that are kept.
 
-Activations are [padded pairs, padded width], pairs in the order samples × rows. Knows nothing of queries, of how work
-is cut into tiles, or of threads.
+Activations are [padded pairs, padded width]. A tile may hold several queries, whose pairs follow one another; within a
+query they are in the order samples × rows. Knows nothing of how work is cut into tiles, or of threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,48 +17,119 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.layers import NORM_EPSILON
-from service.engine.masks import kept_scale
-from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Normalise, Product, Step, padded_width
+from service.engine.masks import Stream, kept_scale
+from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Network, Normalise, Product, Step, padded_width
 
+# The most arithmetic in one piece of work, so that no request holds a thread for more than about 20 ms.
+PIECE_FLOPS = 1_000_000_000
+# Numbers in one buffer of activations: two of them stay in the second-level cache. A GPU wants many at once.
+_TILE_NUMBERS, _GPU_TILE_NUMBERS = 1 << 18, 1 << 26
+_FEWEST_PAIRS, _MOST_PAIRS = 128, 4096
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
-_MASK_SLOT = -1
-# A single row leaves out units that are 0 before the first dropout, where the layer is wide enough and enough are 0.
-_ACTIVE_FROM_WIDTH = 128
-_ACTIVE_AT_MOST = 0.75
+MASK_SLOT = -1
+_CPU = torch.device("cpu")
+
+
+def pairs_per_tile(network: Network) -> int:
+    """The most (sample, row) pairs that are evaluated at once with all units."""
+    plan = network.row_plan
+    if plan.kind == "fixed":
+        return plan.rows
+    if network.device.type != "cpu":
+        return max(plan.rows, _GPU_TILE_NUMBERS // network.widest)
+    fitting = min(max(_TILE_NUMBERS // network.widest, _FEWEST_PAIRS), _MOST_PAIRS)
+    return max(plan.rows, min(fitting, PIECE_FLOPS // max(1, network.flops_per_row)))
 
 
 class Workspace:
-    """One thread's buffers, kept between tiles so that none is allocated in steady state."""
+    """One thread's buffers and random stream, kept between tiles so that none is made in steady state."""
 
     def __init__(self) -> None:
+        self.stream = Stream()
         self._buffers: dict[int, Tensor] = {}
 
-    def take(self, slot: int, rows: int, width: int) -> Tensor:
+    def take(self, slot: int, rows: int, width: int, device: torch.device = _CPU) -> Tensor:
         """An uninitialised [rows, width] view; it overwrites what was last taken from that slot."""
         size = rows * width
         buffer = self._buffers.get(slot)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[slot] = torch.empty(size)
+        if buffer is None or buffer.numel() < size or buffer.device != device:
+            buffer = self._buffers[slot] = torch.empty(size, device=device)
         return buffer[:size].view(rows, width)
 
 
-class Masks:
-    """The masks of a range of samples: compared at once, while the lanes are in the cache, spelled out where needed."""
+class Run(NamedTuple):
+    """Queries of one size that follow one another: queries × samples × rows pairs."""
 
-    def __init__(self, lanes: npt.NDArray[np.uint16], cut: Cut, workspace: Workspace) -> None:
-        self._kept = lanes >= cut.thresholds
+    queries: int
+    samples: int
+    rows: int
+
+
+class Layout:
+    """Where the runs of a tile lie among its pairs, its masks (one for each sample of each query) and its rows."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.pairs = self.masks = self.rows = 0
+        self._runs: list[tuple[Run, slice, slice, slice]] = []
+        # Pairs that a mask is spread over by one operation: single rows need no spreading, whosever they are.
+        self._blocks: list[tuple[int, slice, slice]] = []
+        for run in runs:
+            masks, rows = run.queries * run.samples, run.queries * run.rows
+            ends = self.pairs + masks * run.rows, self.masks + masks, self.rows + rows
+            place = slice(self.pairs, ends[0]), slice(self.masks, ends[1])
+            self._runs.append((run, *place, slice(self.rows, ends[2])))
+            if self._blocks and self._blocks[-1][0] == run.rows == 1:
+                _, *before = self._blocks.pop()
+                place = slice(before[0].start, ends[0]), slice(before[1].start, ends[1])
+            self._blocks.append((run.rows, *place))
+            self.pairs, self.masks, self.rows = ends
+
+    def spread(self, shared: Tensor, masks: Tensor, out: Tensor) -> None:
+        """Out [pairs, width] = each query's rows, from shared [rows, width], times its masks [masks, width]."""
+        for (queries, samples, rows), pairs, of_masks, of_rows in self._runs:
+            torch.mul(
+                shared[of_rows].view(queries, 1, rows, -1),
+                masks[of_masks].view(queries, samples, 1, -1),
+                out=out[pairs].view(queries, samples, rows, -1),
+            )
+
+    def add_shared(self, x: Tensor, shared: Tensor) -> None:
+        """Adds each query's rows to x [pairs, width]."""
+        for (queries, samples, rows), pairs, _, of_rows in self._runs:
+            x[pairs].view(queries, samples, rows, -1).add_(shared[of_rows].view(queries, 1, rows, -1))
+
+    def multiply(self, x: Tensor, masks: Tensor) -> None:
+        """Multiplies x [pairs, width] by the masks [masks, width]."""
+        for rows, pairs, of_masks in self._blocks:
+            if rows == 1:
+                x[pairs].mul_(masks[of_masks])
+            else:
+                x[pairs].view(-1, rows, x.shape[1]).mul_(masks[of_masks, None])
+
+
+class Masks:
+    """The masks of a tile: which units are kept [masks, lanes], spelled out as numbers site by site."""
+
+    def __init__(self, kept: npt.NDArray[np.bool_], cut: Cut, workspace: Workspace, device: torch.device) -> None:
+        self._kept = kept
         self._sites = cut.sites  # (first lane, width, p)
-        self._workspace = workspace
+        self._workspace, self._device = workspace, device
 
     def of(self, site: int) -> Tensor | None:
-        """1 for kept, 0 for dropped units [samples, width], valid until the next call; None where all are kept."""
+        """1 for kept, 0 for dropped units [masks, padded width], valid until the next call; None: all are kept."""
         start, width, p = self._sites[site]
         if p == 0.0:
             return None
-        out = self._workspace.take(_MASK_SLOT, len(self._kept), width)
+        out = self._workspace.take(MASK_SLOT, len(self._kept), padded_width(width), self._device)
         if p == 1.0:
             return out.zero_()
-        np.copyto(out.numpy(), self._kept[:, start : start + width])
+        kept = self._kept[:, start : start + width]
+        if out.is_cpu:
+            np.copyto(out.numpy()[:, :width], kept)
+        else:
+            out[:, :width] = torch.from_numpy(np.ascontiguousarray(kept)).to(self._device)
+        if width < out.shape[1]:
+            out[:, width:].zero_()
         return out
 
     def scale(self, site: int) -> float:
@@ -66,49 +137,28 @@ class Masks:
         return kept_scale(self._sites[site][2])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ActiveUnits:
-    """Units of a single row that are not 0 before the first dropout, their values, and the next product for them."""
+class Kept(NamedTuple):
+    """What a residual block remembers: x of every pair, or (`shared`) of every row, the same for all samples."""
 
-    units: Tensor  # [units] int64
-    x: Tensor  # [1, units]
-    product: Product
-
-
-def active_units(x: Tensor, steps: Sequence[Step]) -> ActiveUnits | None:
-    """The part of x [width] that counts, where leaving out the rest is worth it.
-
-    ReLU leaves about half of the units at 0, and for one row they are the same units in every sample: a thinned
-    network never needs their weights. With more rows nearly every unit is needed by some row.
-    """
-    if len(x) < _ACTIVE_FROM_WIDTH or len(steps) < 2 or not isinstance(product := steps[1], Product):
-        return None
-    inactive = x.numpy() == 0.0
-    wanted = padded_width(len(x) - int(np.count_nonzero(inactive)))
-    if wanted > _ACTIVE_AT_MOST * len(x):
-        return None
-    # Stable: active units in order, then as many inactive ones, whose products are exactly 0, as fill up the width.
-    units = torch.from_numpy(np.argsort(inactive, kind="stable")[:wanted])
-    weight = product.weight.index_select(0, units)
-    return ActiveUnits(units, x.index_select(0, units)[None], Product(weight, product.bias))
+    x: Tensor
+    shared: bool = False
 
 
 def through(
     steps: Sequence[Step],
     x: Tensor,
-    shape: tuple[int, int],
+    layout: Layout,
     masks: Masks | None,
-    kept: list[Tensor],
+    kept: list[Kept],
     workspace: Workspace,
     scale: float = 1.0,
 ) -> Tensor:
     """Takes x, in workspace slot 0, to the last step's output; without masks every dropout site keeps all.
 
-    `shape` is (samples, rows) of the pairs that count. `kept` holds, as [samples or 1, rows, width], what residual
-    blocks around these steps have kept, and is left holding what they keep beyond them. `scale` is what x has yet to
-    be multiplied by: a product that follows a dropout site does it for nothing.
+    `kept` holds what residual blocks around these steps remember, and is left holding what they remember beyond them.
+    `scale` is what x has yet to be multiplied by: a product that follows a dropout site does it for nothing.
     """
-    slot, pairs = 0, shape[0] * shape[1]
+    slot, pairs, device = 0, layout.pairs, x.device
     for step in steps:
         if scale != 1.0 and not isinstance(step, Product):
             x *= scale
@@ -116,26 +166,30 @@ def through(
         match step:
             case Product(weight, bias):
                 slot ^= 1
-                out = workspace.take(slot, len(x), weight.shape[1])
+                out = workspace.take(slot, len(x), weight.shape[1], device)
                 x, scale = torch.addmm(bias, x, weight, alpha=scale, out=out), 1.0
             case Activate(function):
-                _ACTIVATIONS[function](x)
+                ACTIVATIONS[function](x)
             case Drop(site):
                 mask = masks.of(site) if masks else None
                 if masks is not None and mask is not None:
-                    x[:pairs].view(*shape, -1)[..., : mask.shape[1]].mul_(mask[:, None])
+                    layout.multiply(x, mask)
                     scale = masks.scale(site)
             case Normalise(weight, bias, width):
                 x[:, :width] = functional.layer_norm(x[:, :width], (width,), weight, bias, NORM_EPSILON)
             case Keep():
-                copy = workspace.take(2 + len(kept), pairs, x.shape[1]).copy_(x[:pairs])
-                kept.append(copy.view(*shape, -1))
+                copy = workspace.take(2 + len(kept), pairs, x.shape[1], device)
+                kept.append(Kept(copy.copy_(x[:pairs])))
             case AddKept():
-                x[:pairs].view(*shape, -1).add_(kept.pop())
+                remembered, shared = kept.pop()
+                if shared:
+                    layout.add_shared(x, remembered)
+                else:
+                    x[:pairs].add_(remembered)
     return x if scale == 1.0 else x.mul_(scale)
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "gelu": torch.ops.aten.gelu_,
     "silu": partial(functional.silu, inplace=True),

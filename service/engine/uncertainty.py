@@ -11,13 +11,22 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 
 from models.architecture import VARIANCE_FLOOR
 from models.features import Float32, Float64
 from service.engine.mixtures import as_tail, tail_quantiles
-from service.engine.reductions import mean_over_samples, moments
+from service.engine.reductions import (
+    centred,
+    filled_up,
+    mean_over_samples,
+    moments,
+    quantiles_over_samples,
+    variance_of,
+)
 
 Part = TypeVar("Part")
+_TINY = np.finfo(np.float64).tiny
 IntervalKind = Literal["epistemic", "predictive", "conformal"]
 
 
@@ -54,6 +63,19 @@ class RegressionSummary:
     interval: Interval
     quantiles: dict[float, Float64 | None]
 
+    def __getitem__(self, rows: slice) -> RegressionSummary:
+        """The summary of some of its rows: views."""
+        interval = self.interval
+        return RegressionSummary(
+            self.mean[rows],
+            _cut(self.std, rows),
+            _cut(self.epistemic_std, rows),
+            _cut(self.aleatoric_std, rows),
+            _cut(self.stderr, rows),
+            Interval(interval.level, interval.kind, _cut(interval.lower, rows), _cut(interval.upper, rows)),
+            {probability: _cut(found, rows) for probability, found in self.quantiles.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassificationSummary:
@@ -69,29 +91,52 @@ class ClassificationSummary:
     variation_ratio: Float64
     votes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
+    def __getitem__(self, rows: slice) -> ClassificationSummary:
+        """The summary of some of its rows: views."""
+        return ClassificationSummary(
+            self.winners[rows],
+            self.probabilities[rows],
+            _cut(self.std, rows),
+            _cut(self.stderr, rows),
+            self.predictive_entropy[rows],
+            self.expected_entropy[rows],
+            self.mutual_information[rows],
+            self.variation_ratio[rows],
+            self.votes[rows],
+        )
+
 
 def regression_draws(
     outputs: Float32, mean: Float64, scale: Float64, variance_head: bool, noise_variance: Float64 | None
 ) -> RegressionDraws:
     """Head outputs [samples, rows, width] → draws in raw units: mean × scale + shift, variance × scale²."""
     count = len(mean)
-    means = _samples_last(outputs[..., :count]) * scale[:, None] + mean[:, None]
+    means = _samples_last(outputs[..., :count])
+    means *= scale[:, None]
+    means += mean[:, None]
     if variance_head:
-        pre_activation = _samples_last(outputs[..., count:])
-        variances = (np.logaddexp(0.0, pre_activation) + VARIANCE_FLOOR) * (scale**2)[:, None]
+        variances = np.logaddexp(0.0, _samples_last(outputs[..., count:]))
+        variances += VARIANCE_FLOOR
+        variances *= (scale**2)[:, None]
         return RegressionDraws(means, variances)
-    if noise_variance is not None:
-        return RegressionDraws(means, np.broadcast_to(noise_variance[:, None], (*means.shape[:2], 1)))
-    return RegressionDraws(means, None)
+    if noise_variance is None:
+        return RegressionDraws(means, None)
+    variances = np.empty((*means.shape[:2], 1))
+    variances[:] = noise_variance[:, None]
+    return RegressionDraws(means, variances)
 
 
 def class_probabilities(outputs: Float32) -> Float64:
     """Logits [samples, rows, classes] → softmax probabilities [rows, classes, samples]."""
-    logits = np.ascontiguousarray(outputs.transpose(1, 0, 2), np.float64)  # [rows, samples, classes]
-    logits -= logits.max(axis=-1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= np.add.reduce(logits, axis=-1, keepdims=True)
-    return np.ascontiguousarray(logits.transpose(0, 2, 1))
+    samples, rows, classes = outputs.shape
+    lengths, values = filled_up(1, (rows, classes, samples))
+    p: Float64 = values[0]
+    p[:] = outputs.transpose(1, 2, 0)
+    p -= np.maximum.reduce(p, axis=1, keepdims=True)
+    torch.from_numpy(lengths[0]).exp_()
+    # In the order of the classes, whatever the number of samples: a lone one would be added up in another.
+    p /= np.add.reduce(p, axis=1, keepdims=True) if samples > 1 else np.add.accumulate(p, axis=1)[:, -1:]
+    return p
 
 
 def summarise_regression(draws: RegressionDraws, level: float, probabilities: tuple[float, ...]) -> RegressionSummary:
@@ -102,22 +147,24 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     """
     means, variances = draws.means, draws.variances
     n = means.shape[-1]
-    mean, epistemic_variance = moments(means)
-    aleatoric_variance = mean_over_samples(variances) if variances is not None else None
-    kind: IntervalKind = "epistemic" if variances is None else "predictive"
+    mean, deviations = centred(means)
+    epistemic = variance_of(deviations)
     edge = (1.0 - level) / 2.0
+    kind: IntervalKind = "epistemic" if variances is None else "predictive"
     found: Sequence[Float64 | None] = (None,) * (2 + len(probabilities))
     if variances is not None:
         tails = ((edge, 1.0), (edge, -1.0), *map(as_tail, probabilities))
-        found = list(tail_quantiles(means, variances, tails))
-    elif n > 1:
-        found = list(np.quantile(means, (edge, 1.0 - edge, *probabilities), axis=-1))
+        found = list(tail_quantiles(mean, deviations, variances, tails))
+    elif epistemic is not None:
+        found = quantiles_over_samples(means, (edge, 1.0 - edge, *probabilities))
+    aleatoric = None if variances is None else mean_over_samples(variances)
+    total = None if epistemic is None else epistemic if aleatoric is None else epistemic + aleatoric
     return RegressionSummary(
         mean=mean,
-        std=_total(epistemic_variance, aleatoric_variance),
-        epistemic_std=None if epistemic_variance is None else np.sqrt(epistemic_variance),
-        aleatoric_std=None if aleatoric_variance is None else np.sqrt(aleatoric_variance),
-        stderr=None if epistemic_variance is None else np.sqrt(epistemic_variance / n),
+        std=_root(total),
+        epistemic_std=_root(epistemic),
+        aleatoric_std=_root(aleatoric),
+        stderr=_root(None if epistemic is None else epistemic / n),
         interval=Interval(level, kind, found[0], found[1]),
         quantiles=dict(zip(probabilities, found[2:], strict=True)),
     )
@@ -128,21 +175,21 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
 
     Ties go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
     """
-    rows, classes, n = probabilities.shape
+    rows, _, n = probabilities.shape
     mean, variance = moments(probabilities)
-    choices = probabilities.argmax(axis=1)  # [rows, samples]
-    votes = np.stack([np.count_nonzero(choices == k, axis=-1) for k in range(classes)], axis=-1).reshape(rows, classes)
-    predictive_entropy = _entropy(mean)
-    expected_entropy = mean_over_samples(_entropy(probabilities.transpose(0, 2, 1)))
+    # Subtracted from 0, not negated: an answer never says −0.
+    predictive = 0.0 - np.add.reduce(_p_log_p(mean), axis=-1)
+    expected = 0.0 - np.add.reduce(_p_log_p(probabilities).reshape(rows, -1), axis=-1) / n
+    votes = _votes(probabilities)
     return ClassificationSummary(
         winners=(mean if aggregate == "mean" else votes).argmax(axis=-1),
         probabilities=mean,
-        std=None if variance is None else np.sqrt(variance),
-        stderr=None if variance is None else np.sqrt(variance / n),
-        predictive_entropy=predictive_entropy,
-        expected_entropy=expected_entropy,
-        mutual_information=np.maximum(predictive_entropy - expected_entropy, 0.0),
-        variation_ratio=1.0 - votes.max(axis=-1) / n,
+        std=_root(variance),
+        stderr=_root(None if variance is None else variance / n),
+        predictive_entropy=predictive,
+        expected_entropy=expected,
+        mutual_information=np.maximum(predictive - expected, 0.0),
+        variation_ratio=1.0 - np.maximum.reduce(votes, axis=-1) / n,
         votes=votes,
     )
 
@@ -169,15 +216,25 @@ def _samples_last(outputs: Float32) -> Float64:
     return np.ascontiguousarray(outputs.transpose(1, 2, 0), np.float64)
 
 
-def _entropy(probabilities: Float64) -> Float64:
-    """−Σ p ln p over the last axis, with 0 ln 0 = 0."""
-    p = np.ascontiguousarray(probabilities)
-    logs = np.log(np.maximum(p, np.finfo(np.float64).tiny))
+def _votes(probabilities: Float64) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """How many samples [rows, classes] rank each class first."""
+    rows, classes, _ = probabilities.shape
+    choices = probabilities.argmax(axis=1)  # [rows, samples]
+    choices += np.arange(0, rows * classes, classes)[:, None]
+    return np.bincount(choices.ravel(), minlength=rows * classes).reshape(rows, classes)
+
+
+def _p_log_p(p: Float64) -> Float64:
+    """Terms of an entropy, with 0 ln 0 = 0."""
+    logs = np.maximum(p, _TINY)
+    np.log(logs, out=logs)
     logs *= p
-    return np.asarray(0.0 - np.add.reduce(logs, axis=-1))
+    return logs
 
 
-def _total(epistemic: Float64 | None, aleatoric: Float64 | None) -> Float64 | None:
-    if epistemic is None:
-        return None
-    return np.sqrt(epistemic if aleatoric is None else epistemic + aleatoric)
+def _root(variance: Float64 | None) -> Float64 | None:
+    return None if variance is None else np.sqrt(variance)
+
+
+def _cut(values: Float64 | None, rows: slice) -> Float64 | None:
+    return None if values is None else values[rows]

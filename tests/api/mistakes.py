@@ -20,6 +20,7 @@ UNIT = "must be a number above 0 and below 1"
 TRUTH = "must be true or false"
 # Numbers as JSON may write them, or as it may not, that no float64 holds.
 VALUES = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "31415" * 1000, "-" + "31415" * 1000, "31415" * 70]
+FLAT = "must be a list of rows: a single row is [[…]], not […]"
 CAN_BE = "must be a list of numbers or an object of named numbers"
 
 

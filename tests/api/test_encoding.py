@@ -88,3 +88,11 @@ async def test_numbers_survive_the_way() -> None:
     array = array[np.isfinite(array)]
     found = np.array(orjson.loads(await encode({"array": array}))["array"])
     assert found.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("rows", [3, 100_000])
+async def test_arrays_need_not_lie_in_one_piece(rows: int) -> None:
+    """Parts and turned arrays are written like copies of them, in answers of any size."""
+    array = numbers(4, rows, 5)
+    views = {"part": array[:, 1:2, ::2], "turned": array.T, "backwards": array[::-1]}
+    assert await encode(views) == whole({name: view.copy() for name, view in views.items()})

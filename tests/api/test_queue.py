@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from models.repository import Repository
+from service import batching
 from service.batching import Batcher, Timings
-from service.engine.evaluate import Piece, Workspace
+from service.engine.evaluate import Piece
+from service.engine.tiles import Workspace
 from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
 from service.inference import Inference
 from tests.api.inside import running
@@ -37,18 +40,20 @@ class HandClock:
 
 
 class Work:
-    """One request's stages: each piece notes its name, and those that were told to fail or to wait do so."""
+    """A job for the engine threads: each piece notes its name, and those that were told to fail or to wait do so."""
 
-    def __init__(self, *stages: Sequence[str], failing: str = "", held: str = "") -> None:
+    company = failure = None
+
+    def __init__(self, *stages: Sequence[str], failing: str = "", held: str = "", seconds: float = 1.0) -> None:
+        self.seconds = seconds
         self.done: list[str] = []
         self.begun = threading.Event()
         self.go = threading.Event()
-        self.admitted = asyncio.Event()
         self._stages, self._failing, self._held = stages or (["only"],), failing, held
 
-    def __iter__(self) -> Iterator[list[Piece]]:
-        # The queue unrolls the first stage right before it admits a request, without a chance for others in between.
-        self.admitted.set()
+    def stages(self, company: Sequence[Work], threads: int) -> Iterator[list[Piece]]:
+        """See `batching.Job`."""
+        assert (list(company), threads) == ([self], 1)
         for stage in self._stages:
             yield [self._piece(name) for name in stage]
 
@@ -67,9 +72,9 @@ class Work:
 class Queue:
     """A batcher whose one thread is held by a first request until the test lets it go."""
 
-    def __init__(self, max_queue: int = 1024) -> None:
+    def __init__(self, max_queue: int = 1024, max_seconds: float = 1e6) -> None:
         self.clock = HandClock()
-        self.batcher = Batcher(threads=1, max_queue=max_queue, clock=self.clock)
+        self.batcher = Batcher(threads=1, max_queue=max_queue, max_seconds=max_seconds, clock=self.clock)
         self.holder = Work(held="only")
         self._tasks: list[asyncio.Task[Timings]] = []
 
@@ -78,11 +83,13 @@ class Queue:
         await self.put(self.holder)
         assert await asyncio.to_thread(self.holder.begun.wait, HANG)
 
-    async def put(self, work: Work, patience: float = HANG) -> asyncio.Task[Timings]:
+    async def put(
+        self, work: Work, patience: float = HANG, gone: Callable[[], bool] = lambda: False
+    ) -> asyncio.Task[Timings]:
         """Returns when the request is in the queue."""
-        task = asyncio.create_task(self.batcher.run(iter(work), patience))
+        task = asyncio.create_task(self.batcher.run(work, patience, gone))
         self._tasks.append(task)
-        await work.admitted.wait()
+        await asyncio.sleep(0)  # a task runs up to where it waits
         return task
 
     async def end(self) -> None:
@@ -93,9 +100,9 @@ class Queue:
 
 
 @asynccontextmanager
-async def held_queue(max_queue: int = 1024) -> AsyncIterator[Queue]:
+async def held_queue(max_queue: int = 1024, max_seconds: float = 1e6) -> AsyncIterator[Queue]:
     """A queue whose thread is held."""
-    queue = Queue(max_queue)
+    queue = Queue(max_queue, max_seconds)
     await queue.hold()
     try:
         yield queue
@@ -105,7 +112,15 @@ async def held_queue(max_queue: int = 1024) -> AsyncIterator[Queue]:
 
 @asynccontextmanager
 async def held_service(store: Path, max_queue: int = 1024) -> AsyncIterator[tuple[Queue, FastAPI, httpx.AsyncClient]]:
-    """The service with such a queue in place of its own, and a client of it."""
+    """The service with such a queue in place of its own, through whose thread all requests go, and a client of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "SMALL_SECONDS", -1.0)
+        async with _held_service(store, max_queue) as held:
+            yield held
+
+
+@asynccontextmanager
+async def _held_service(store: Path, max_queue: int) -> AsyncIterator[tuple[Queue, FastAPI, httpx.AsyncClient]]:
     async with running(store=store) as (app, client), held_queue(max_queue) as queue:
         app.state.inference = Inference(Repository(store), queue.batcher)
         yield queue, app, client
@@ -116,10 +131,10 @@ async def test_a_full_queue_refuses_at_once() -> None:
     async with held_queue(max_queue=2) as queue:
         waiting = await queue.put(Work())
         with pytest.raises(QueueFull):
-            await queue.batcher.run(iter(Work()), HANG)
+            await queue.batcher.run(Work(), HANG)
         queue.holder.go.set()
         await waiting
-        await queue.batcher.run(iter(Work()), HANG)
+        await queue.batcher.run(Work(), HANG)
         assert queue.batcher.computed == 3
 
 
@@ -172,9 +187,9 @@ async def test_a_passed_deadline_is_504(tiny_store: Path) -> None:
         inference, arrived = app.state.inference, asyncio.Semaphore(0)
         whole = queue.batcher.run
 
-        async def noted(stages: Iterator[Sequence[Piece]], patience: float) -> Timings:
+        async def noted(*asked: Any) -> Timings:
             arrived.release()  # and without a chance for others in between, the request is in the queue
-            return await whole(stages, patience)
+            return await whole(*asked)
 
         inference._batcher.run = noted
         by_header = asyncio.create_task(client.post(PATH, json=BODY, headers={"X-Deadline-Ms": "250"}))
@@ -194,9 +209,9 @@ async def test_server_timing_is_the_queues_and_the_engines_time(tiny_store: Path
         arrived = asyncio.Event()
         whole = queue.batcher.run
 
-        async def noted(stages: Iterator[Sequence[Piece]], patience: float) -> Timings:
+        async def noted(*asked: Any) -> Timings:
             arrived.set()
-            return await whole(stages, patience)
+            return await whole(*asked)
 
         app.state.inference._batcher.run = noted
         waiting = asyncio.create_task(client.post(PATH, json=BODY))
@@ -255,20 +270,21 @@ async def test_a_failure_stays_with_the_request_that_caused_it(failing: str) -> 
         assert before.done == after.done == ["a", "b", "c"]
         assert poisoned.done == ["a", "b", "c"][: "abc".index(failing)]
         assert queue.batcher.computed == 3
-        await queue.batcher.run(iter(Work()), HANG)  # the thread has survived
+        await queue.batcher.run(Work(), HANG)  # the thread has survived
 
 
 async def test_a_failure_between_stages_is_the_requests_too() -> None:
     """An error while the next stage is unrolled reaches the caller, and the thread lives on."""
 
-    def stages() -> Iterator[Sequence[Piece]]:
-        yield [lambda _: None]
-        raise LookupError("no second stage")
+    class Broken(Work):
+        def stages(self, company: Sequence[Work], threads: int) -> Iterator[list[Piece]]:
+            yield from super().stages(company, threads)
+            raise LookupError("no second stage")
 
     batcher = Batcher(threads=1, max_queue=10)
     with pytest.raises(LookupError, match="no second stage"):
-        await batcher.run(stages(), HANG)
-    await batcher.run(iter(Work()), HANG)
+        await batcher.run(Broken(), HANG)
+    await batcher.run(Work(), HANG)
     assert batcher.computed == 1
     await asyncio.to_thread(batcher.close)
 
@@ -277,16 +293,16 @@ async def test_requests_take_turns() -> None:
     """A long request lets a short one in after one piece: pieces of all admitted requests are taken in turn."""
     order: list[str] = []
 
-    def pieces(name: str, count: int) -> Iterator[Sequence[Piece]]:
-        yield [lambda _: order.append(name) for _ in range(count)]
+    class Noted(Work):
+        def __init__(self, name: str, pieces: int) -> None:
+            super().__init__([name] * pieces)
+            self.done = order
 
     async with held_queue() as queue:
-        long, short = (asyncio.create_task(queue.batcher.run(pieces(*of), HANG)) for of in (("long", 5), ("short", 2)))
-        await queue.put(last := Work())  # tasks begin in the order in which they were made
+        long, short = await queue.put(Noted("long", 5)), await queue.put(Noted("short", 2))
         queue.holder.go.set()
         await asyncio.gather(long, short)
         assert order == ["long", "short", "long", "short", "long", "long", "long"]
-        assert last.done == ["only"]
 
 
 async def test_closing_finishes_what_was_admitted_and_takes_no_more() -> None:

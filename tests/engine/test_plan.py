@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +10,10 @@ import torch
 
 from service.engine import evaluate as evaluate_module
 from service.engine import reference, verify
-from service.engine.evaluate import evaluate
+from service.engine.evaluate import Evaluation, evaluate
 from service.engine.plan import LANES, Drop, Normalise, Product, RowPlan
 from service.engine.query import Committee, Query
+from service.engine.tiles import PIECE_FLOPS
 from tests.networks import ClassificationHead, Mlp, RegressionHead, compiled, module_of, rows_of
 
 SPEC = Mlp(inputs=13, hidden=(50, 50), dropout=(0.0, 0.4), norm="batch", head=ClassificationHead(classes=3))
@@ -117,9 +117,14 @@ def test_no_piece_is_long(rows: int, samples: int | None) -> None:
     spec = Mlp(inputs=64, hidden=(512, 512, 512), dropout=0.5, head=RegressionHead())
     network = compiled(spec, module_of(spec))
     committee = Committee(1, samples) if samples else None
-    stages = evaluate_module.Evaluation(network, Query(rows_of(rows, 64), committee), threads=2).stages()
-    pairs = [
-        math.prod(part.stop - part.start for part in piece.args if isinstance(part, slice)) for piece in stages[-1]
-    ]
-    assert sum(pairs) == rows * (samples or 1)
-    assert max(pairs) * network.flops_per_row <= evaluate_module.PIECE_FLOPS
+    query = Query(rows_of(rows, 64), committee)
+    for way in ("tiles", "thinned") if committee else ("tiles",):
+        prefix, *following = Evaluation(network, [query], threads=2, way=way).stages()
+        pairs = [
+            sum(part.samples * (part.rows.stop - part.rows.start) for part in piece.args[1])
+            for stage in following
+            for piece in stage
+        ] or [piece.args[0].stop - piece.args[0].start for piece in prefix]
+        assert sum(pairs) == rows * (samples or 1)
+        work = network.flops_per_row if way == "tiles" else 2 * network.trained.thinned_work
+        assert max(pairs) * work <= PIECE_FLOPS

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq
 from scipy.special import softmax
 from scipy.stats import entropy, norm
 
-from service.engine import mixtures, uncertainty
-from service.engine.uncertainty import RegressionDraws
+from service.engine import reductions, uncertainty
+from service.engine.uncertainty import RegressionDraws, RegressionSummary
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 40))  # rows, outputs, samples
 
@@ -38,47 +40,6 @@ def test_regression_is_the_law_of_total_variance(shape: tuple[int, int, int], se
         np.testing.assert_allclose(got.epistemic_std, epistemic, atol=1e-12)
         np.testing.assert_allclose(got.std**2, epistemic**2 + variances.mean(-1))
         np.testing.assert_allclose(got.stderr, epistemic / np.sqrt(shape[-1]), atol=1e-12)
-
-
-@settings(max_examples=40)
-@given(
-    n=st.integers(1, 60),
-    seed=st.integers(0, 1000),
-    probability=st.one_of(st.sampled_from([1e-9, 0.05, 0.5, 0.95]), st.floats(1e-6, 1 - 1e-6)),
-    log_scale=st.floats(-8, 8),
-)
-def test_mixture_quantiles_equal_a_root_search(n: int, seed: int, probability: float, log_scale: float) -> None:
-    """Quantiles of mixtures, narrow or wide components, are the roots that SciPy finds."""
-    means, spread = _normal((n,), seed), np.exp(log_scale + 0.3 * _normal((n,), seed + 1))
-    (got,) = mixtures.mixture_quantiles(means[None, None], (spread**2)[None, None], (probability,)).ravel()
-    components = norm.ppf(probability, means, spread)
-    low, high = components.min() - 1e-9, components.max() + 1e-9
-    expected = brentq(lambda x: norm.cdf(x, means, spread).mean() - probability, low, high, xtol=1e-14, rtol=1e-14)
-    # Where the density all but vanishes between components, many x have the same probability: compare that.
-    close = np.isclose(got, expected, rtol=1e-9, atol=1e-9 * spread.max())
-    assert close or abs(norm.cdf(got, means, spread).mean() - probability) < 1e-14
-
-
-@pytest.mark.parametrize("first", range(0, 3000, 500))
-def test_mixture_quantiles_arrive_wherever_components_lie(first: int) -> None:
-    """Few components far apart, narrow and wide, where Newton's method alone would wander: the probability is met."""
-    probabilities = (1e-12, 0.05, 0.3, 0.5, 0.95, 1 - 1e-9)
-    for seed in range(first, first + 500):
-        random = np.random.Generator(np.random.PCG64(seed))
-        n = int(random.integers(2, 12))
-        spread, means = np.exp(random.standard_normal((1, 1, n)) * 1.5), random.standard_normal((1, 1, n)) * 10
-        found = mixtures.mixture_quantiles(means, spread**2, probabilities).ravel()
-        for probability, x in zip(probabilities, found, strict=True):
-            tail, met = (norm.cdf, probability) if probability <= 0.5 else (norm.sf, 1 - probability)
-            assert tail(x, means, spread).mean() == pytest.approx(met, rel=1e-9)
-
-
-@pytest.mark.parametrize("probability", [5e-324, 1e-300, 1e-50, 1 - 2**-53])
-def test_quantiles_next_to_0_and_1_keep_their_digits(probability: float) -> None:
-    """A single component gives the normal quantile, however small the tail."""
-    found = mixtures.mixture_quantiles(np.full((1, 1, 3), 2.0), np.full((1, 1, 1), 9.0), (probability,)).item()
-    expected = norm.ppf(probability, 2.0, 3.0) if probability < 0.5 else norm.isf(1 - probability, 2.0, 3.0)
-    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_single_component_is_a_normal_distribution() -> None:
@@ -160,6 +121,15 @@ def test_ties_go_to_the_lowest_index() -> None:
     assert uncertainty.summarise_classification(split, "vote").winners.tolist() == [0]
 
 
+def test_certainty_has_an_entropy_of_plus_0() -> None:
+    """Where every sample is sure of one class nothing is left to measure, and no number says −0."""
+    draws = np.repeat([[[0.0], [1.0], [0.0]]], 5, axis=-1)
+    got = uncertainty.summarise_classification(draws, "mean")
+    for value in (got.predictive_entropy, got.expected_entropy, got.mutual_information, got.variation_ratio):
+        assert value.tolist() == [0.0]
+        assert not np.signbit(value).any()
+
+
 def test_votes_and_mean_may_disagree() -> None:
     """Two lukewarm votes beat one ardent one by count, not by mean."""
     draws = np.array([[[0.45, 0.45, 0.95], [0.55, 0.55, 0.05]]])
@@ -167,31 +137,131 @@ def test_votes_and_mean_may_disagree() -> None:
     assert uncertainty.summarise_classification(draws, "vote").winners.tolist() == [1]
 
 
-@settings(max_examples=40)
-@given(
-    rows=st.integers(2, 30), outputs=st.integers(1, 4), n=st.integers(1, 300), seed=st.integers(0, 99), data=st.data()
-)
-def test_a_rows_summary_has_the_same_bits_in_any_company(
-    rows: int, outputs: int, n: int, seed: int, data: st.DataObject
-) -> None:
-    """Summaries of any rows, in any order, are bit for bit those rows of the whole: both tasks, every field."""
-    chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows))
-    means, variances = _normal((rows, outputs, n), seed), np.exp(_normal((rows, outputs, n), seed + 1))
-    whole = uncertainty.summarise_regression(RegressionDraws(means, variances), 0.9, (0.5,))
-    part = uncertainty.summarise_regression(RegressionDraws(means[chosen], variances[chosen]), 0.9, (0.5,))
-    for field in ("mean", "std", "epistemic_std", "aleatoric_std", "stderr"):
-        one, other = getattr(whole, field), getattr(part, field)
-        assert (one is None and other is None) or np.array_equal(one[chosen], other), field
-    assert np.array_equal(whole.interval.lower[chosen], part.interval.lower)
-    assert np.array_equal(whole.quantiles[0.5][chosen], part.quantiles[0.5])
+def _leaves(summary: Any) -> dict[str, Any]:
+    """Every array of a summary by name, those of its interval and quantiles too."""
+    found = {field.name: getattr(summary, field.name) for field in fields(summary)}
+    if isinstance(summary, RegressionSummary):
+        interval, quantiles = found.pop("interval"), found.pop("quantiles")
+        found |= {
+            "lower": interval.lower,
+            "upper": interval.upper,
+            "level": (interval.level, interval.kind),
+            **quantiles,
+        }
+    return found
 
-    logits = _normal((n, rows, outputs + 1), seed).astype(np.float32)
+
+def _same_bits(one: Any, other: Any, rows: Any = slice(None)) -> bool:
+    """Whether every array of a summary's rows is bit for bit that of the other."""
+    mine, its = _leaves(one), _leaves(other)
+    assert mine.keys() == its.keys()
+    return all(
+        value[rows].tobytes() == its[name].tobytes() if isinstance(value, np.ndarray) else value == its[name]
+        for name, value in mine.items()
+    )
+
+
+def _regression_summary(means: np.ndarray, variances: np.ndarray | None) -> RegressionSummary:
+    return uncertainty.summarise_regression(RegressionDraws(means, variances), 0.9, (0.5, 0.01))
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 64),
+    outputs=st.integers(1, 4),
+    n=st.integers(1, 300),
+    noise=st.sampled_from(["none", "shared", "head"]),
+    spread=st.sampled_from([0.1, 1.0, 30.0]),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_a_rows_regression_summary_has_the_same_bits_in_any_company(
+    rows: int, outputs: int, n: int, noise: str, spread: float, seed: int, data: st.DataObject
+) -> None:
+    """Alone, or with up to 64 others in any order, where one step finds its quantiles and where many do."""
+    chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows))
+    means = spread * _normal((rows, outputs, n), seed) * np.exp(_normal((rows, 1, 1), seed + 1))
+    samples = {"none": 0, "shared": 1, "head": n}[noise]
+    variances = np.exp(_normal((rows, outputs, samples), seed + 2)) if samples else None
+    whole = _regression_summary(means, variances)
+    for some in (chosen, chosen[:1]):
+        part = _regression_summary(means[some], None if variances is None else variances[some])
+        assert _same_bits(whole, part, some)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 64),
+    classes=st.integers(2, 12),
+    n=st.integers(1, 300),
+    sharp=st.floats(0, 60),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_a_rows_classification_summary_has_the_same_bits_in_any_company(
+    rows: int, classes: int, n: int, sharp: float, seed: int, data: st.DataObject
+) -> None:
+    """Alone, or with up to 64 others in any order; and a draw's probabilities, among any other draws."""
+    chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows))
+    first = data.draw(st.integers(0, n - 1))
+    logits = (_normal((n, rows, classes), seed) * sharp).astype(np.float32)
     draws = uncertainty.class_probabilities(logits)
-    assert np.array_equal(uncertainty.class_probabilities(logits[:, chosen]), draws[chosen])
-    assert np.array_equal(uncertainty.class_probabilities(logits[n // 2 :]), draws[..., n // 2 :])
-    one, other = (uncertainty.summarise_classification(d, "mean") for d in (draws, draws[chosen]))
-    for field in ("probabilities", "predictive_entropy", "expected_entropy", "mutual_information", "votes"):
-        assert np.array_equal(getattr(one, field)[chosen], getattr(other, field)), field
+    assert np.array_equal(uncertainty.class_probabilities(logits[first:]), draws[..., first:])
+    assert np.array_equal(uncertainty.class_probabilities(logits[first : first + 1]), draws[..., first : first + 1])
+    whole = uncertainty.summarise_classification(draws, "vote")
+    for some in (chosen, chosen[:1]):
+        part = uncertainty.class_probabilities(logits[:, some])
+        assert np.array_equal(part, draws[some])
+        assert _same_bits(whole, uncertainty.summarise_classification(part, "vote"), some)
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    n=st.integers(1, 30),
+    noisy=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_requests_summarised_together_are_cut_apart_again(sizes: list[int], n: int, noisy: bool, seed: int) -> None:
+    """Rows of a summary are views with the bits of that request alone, and joined they are the whole again."""
+    ends = np.cumsum(sizes).tolist()
+    requests = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    means = _normal((ends[-1], 2, n), seed)
+    variances = np.exp(_normal((ends[-1], 2, 1), seed)) if noisy else None
+    regression = _regression_summary(means, variances)
+    draws = uncertainty.class_probabilities(_normal((n, ends[-1], 3), seed).astype(np.float32))
+    classification = uncertainty.summarise_classification(draws, "mean")
+    for rows in requests:
+        assert _same_bits(regression[rows], _regression_summary(means[rows], variances[rows] if noisy else None))
+        assert np.shares_memory(regression[rows].mean, regression.mean)
+        assert _same_bits(classification[rows], uncertainty.summarise_classification(draws[rows], "mean"))
+        assert np.shares_memory(classification[rows].votes, classification.votes)
+    assert _same_bits(uncertainty.joined([regression[rows] for rows in requests]), regression)
+    assert _same_bits(uncertainty.joined([classification[rows] for rows in requests]), classification)
+
+
+@settings(max_examples=60)
+@given(
+    n=st.integers(1, 300),
+    seed=st.integers(0, 99),
+    probabilities=st.lists(st.one_of(st.sampled_from([0.05, 0.5, 0.95]), st.floats(0, 1)), min_size=1, max_size=4),
+)
+def test_sample_quantiles_are_numpys_to_the_bit(n: int, seed: int, probabilities: list[float]) -> None:
+    """Order statistics, interpolated with NumPy's formula, rounding and all."""
+    values = _normal((3, 2, n), seed)
+    found = reductions.quantiles_over_samples(values, probabilities)
+    assert np.array_equal(found, np.quantile(values, probabilities, axis=-1))
+
+
+@pytest.mark.parametrize("classes", [2, 7, 8, 9, 17, 100, 1000])
+@pytest.mark.parametrize("samples", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_classes_are_added_up_in_their_order(classes: int, samples: int, rows: int) -> None:
+    """However many there are of each, a draw's probabilities are divided by the same sum."""
+    logits = _normal((samples, rows, classes)).astype(np.float32)
+    draws = uncertainty.class_probabilities(logits)
+    for sample in range(samples):
+        assert np.array_equal(uncertainty.class_probabilities(logits[sample : sample + 1])[..., 0], draws[..., sample])
 
 
 def test_standard_errors_cover_at_their_nominal_rate() -> None:

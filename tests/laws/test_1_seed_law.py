@@ -68,11 +68,11 @@ def test_engine_repeats_itself(spec: Any, seed: int, samples: int, rows: int) ->
     first = evaluate(network, query)
     workspace = Workspace()
     for each in (Query(rows_of(50, spec.inputs, 1), Committee(seed + 1, 9)), query):
-        evaluation = Evaluation(network, each)
+        evaluation = Evaluation(network, [each])
         for stage in evaluation.stages():
             for piece in stage:
                 piece(workspace)
-    assert np.array_equal(first, evaluation.outputs, equal_nan=True)
+    assert np.array_equal(first, evaluation.of(0), equal_nan=True)
 
 
 @settings(max_examples=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher
-from service.engine.evaluate import Evaluation, evaluate
+from service.engine.evaluate import Evaluation, Piece, evaluate
+from service.engine.mask_cache import MaskCache
+from service.engine.plan import Network
 from service.engine.query import Committee, Query
 from service.engine.tiles import Workspace
 from tests.networks import architectures, compiled, module_of, rows_of, seeds
@@ -25,8 +28,8 @@ def test_other_rows_do_not_matter(spec: Any, seed: int, rows: int, samples: int,
     inputs = rows_of(rows, spec.inputs)
     chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows))
     for committee in (None, Committee(seed, samples)):
-        whole = evaluate(network, Query(inputs, committee), dense=True)
-        part = evaluate(network, Query(inputs[chosen], committee), dense=True)
+        whole = evaluate(network, Query(inputs, committee), way="tiles")
+        part = evaluate(network, Query(inputs[chosen], committee), way="tiles")
         assert np.array_equal(part, whole[:, chosen], equal_nan=True)
 
 
@@ -50,13 +53,57 @@ def test_how_the_work_is_cut_does_not_matter(spec: Any, seed: int, threads: int,
     """Pieces cut for any number of threads, done in any order with used buffers, give the same bits."""
     network = compiled(spec, module_of(spec))
     query = Query(rows_of(5, spec.inputs), Committee(seed, 700))
-    evaluation, workspace = Evaluation(network, query, threads), Workspace()
+    evaluation, workspace = Evaluation(network, [query], threads), Workspace()
     for stage in evaluation.stages():
         pieces = list(stage)
         order.shuffle(pieces)
         for piece in pieces:
             piece(workspace)
-    assert np.array_equal(evaluation.outputs, evaluate(network, query), equal_nan=True)
+    assert np.array_equal(evaluation.of(0), evaluate(network, query), equal_nan=True)
+
+
+@settings(max_examples=60)
+@given(
+    spec=architectures(),
+    sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=2, max_size=12),
+    what_if=st.one_of(st.none(), st.floats(0.01, 1.0)),
+    cached=st.booleans(),
+)
+def test_queries_in_one_evaluation_do_not_matter_to_each_other(
+    spec: Any, sizes: list[tuple[int, int]], what_if: float | None, cached: bool
+) -> None:
+    """Committees of any seeds, ranges and rows evaluated together get bit for bit what each gets alone."""
+    network = compiled(spec, module_of(spec))
+    queries = [
+        Query(rows_of(rows, spec.inputs, i), Committee(i % 5, samples, 3 * i, what_if))
+        for i, (rows, samples) in enumerate(sizes)
+    ]
+    cache = MaskCache(10_000) if cached else None
+    for asked in (queries, queries[::-1], [Query(query.rows) for query in queries]):
+        evaluation, workspace = Evaluation(network, asked, cache=cache), Workspace()
+        for stage in evaluation.stages():
+            for piece in stage:
+                piece(workspace)
+        for place, query in enumerate(asked):
+            assert np.array_equal(evaluation.of(place), evaluate(network, query, way="tiles"), equal_nan=True)
+
+
+class Asked:
+    """A query as a job for the batcher; those of one network are evaluated together."""
+
+    failure = None
+
+    def __init__(self, network: Network, query: Query, seconds: float) -> None:
+        self.network, self.query, self.seconds = network, query, seconds
+        self.company = id(network)
+        self.outputs: Any = None
+
+    def stages(self, company: Sequence[Asked], threads: int) -> Iterator[Sequence[Piece]]:
+        """See `batching.Job`."""
+        evaluation = Evaluation(self.network, [job.query for job in company], threads, way="tiles")
+        yield from evaluation.stages()
+        for place, job in enumerate(company):
+            job.outputs = evaluation.of(place)
 
 
 @settings(max_examples=10)
@@ -65,22 +112,27 @@ def test_how_the_work_is_cut_does_not_matter(spec: Any, seed: int, threads: int,
     sizes=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 80)), min_size=2, max_size=12),
 )
 def test_company_in_the_queue_does_not_matter(specs: list[Any], sizes: list[tuple[int, int]]) -> None:
-    """Queries of several networks, evaluated side by side on two threads, give what they give alone."""
+    """Queries of several networks, some on the event loop and some on threads, give what they give alone."""
     networks = [compiled(spec, module_of(spec)) for spec in specs]
-    queries = [
-        (networks[i % len(networks)], Query(rows_of(rows, specs[i % len(specs)].inputs, i), Committee(i, samples)))
+    jobs = [
+        Asked(
+            networks[i % len(networks)],
+            Query(rows_of(rows, specs[i % len(specs)].inputs, i), Committee(i, samples)),
+            seconds=1e-4 if i % 3 else 1.0,
+        )
         for i, (rows, samples) in enumerate(sizes)
     ]
     batcher = Batcher(threads=2, max_queue=100)
 
-    async def together() -> list[Any]:
-        evaluations = [Evaluation(network, query, 2) for network, query in queries]
-        await asyncio.gather(*(batcher.run(iter(evaluation.stages()), 60) for evaluation in evaluations))
-        return [evaluation.outputs for evaluation in evaluations]
+    async def together() -> None:
+        await asyncio.gather(*(batcher.run(job, 60) for job in jobs))
 
     try:
-        for outputs, (network, query) in zip(asyncio.run(together()), queries, strict=True):
-            assert np.array_equal(outputs, evaluate(network, query), equal_nan=True)
+        asyncio.run(together())
+        for job in jobs:
+            assert np.array_equal(job.outputs, evaluate(job.network, job.query, way="tiles"), equal_nan=True)
+        assert batcher.computed == len(jobs)
+        assert batcher.companies <= len(networks)
     finally:
         batcher.close()
 

@@ -33,8 +33,8 @@ def test_a_row_alone_agrees_with_itself_in_company(spec: Any, seed: int, rows: i
     alone = Query(inputs[1:2], Committee(seed, 20))
     free = evaluate(network, query)[:, 1:2]
     np.testing.assert_allclose(evaluate(network, alone), free, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(free).max()))
-    pinned = evaluate(network, query, dense=True)[:, 1:2]
-    assert np.array_equal(evaluate(network, alone, dense=True), pinned, equal_nan=True)
+    pinned = evaluate(network, query, way="tiles")[:, 1:2]
+    assert np.array_equal(evaluate(network, alone, way="tiles"), pinned, equal_nan=True)
 
 
 def test_a_single_row_may_leave_units_out_but_agrees() -> None:
@@ -42,7 +42,7 @@ def test_a_single_row_may_leave_units_out_but_agrees() -> None:
     spec = Mlp(inputs=16, hidden=(256, 256), dropout=0.3, head=ClassificationHead(classes=3))
     network = compiled(spec, module_of(spec))
     row = Query(rows_of(1, 16), Committee(5, 200))
-    free, pinned = evaluate(network, row), evaluate(network, row, dense=True)
+    free, pinned = evaluate(network, row), evaluate(network, row, way="tiles")
     assert not np.array_equal(free, pinned)  # two plans; were they one, this test would show nothing
     np.testing.assert_allclose(free, pinned, rtol=1e-5, atol=1e-5)
 

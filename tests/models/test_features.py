@@ -16,6 +16,7 @@ from models.features import (
     ClassLabel,
     Feature,
     InvalidRows,
+    Standard,
     Target,
     column_statistics,
     read_rows,
@@ -23,24 +24,25 @@ from models.features import (
 )
 
 FEATURES = tuple(Feature(name=name, range=(0.0, 1.0)) for name in ("a", "b", "c"))
-WIDE = tuple(Feature(name=f"x{i}", range=(0.0, 1.0)) for i in range(30))
+NAMES = ("a", "b", "c")
+WIDE = tuple(f"x{i}" for i in range(30))
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 rows_of_three = st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=9)
 moderate = st.floats(-1e6, 1e6)
 
 
-def complaints(inputs, features=FEATURES):
+def complaints(inputs, names=NAMES):
     """What is said about rows that are refused."""
     with pytest.raises(InvalidRows) as caught:
-        read_rows(inputs, features)
+        read_rows(inputs, names)
     return caught.value.complaints
 
 
 @given(rows_of_three)
 def test_lists(rows):
     """Lists of numbers are read as they are, in order, to the last bit."""
-    found = read_rows([list(row) for row in rows], FEATURES)
+    found = read_rows([list(row) for row in rows], NAMES)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, np.array(rows))
 
@@ -49,17 +51,17 @@ def test_lists(rows):
 def test_objects(rows, order):
     """Objects give the same rows as lists, whatever the order of their names."""
     objects = [{FEATURES[i].name: row[i] for i in order} for row in rows]
-    np.testing.assert_array_equal(read_rows(objects, FEATURES), np.array(rows))
+    np.testing.assert_array_equal(read_rows(objects, NAMES), np.array(rows))
 
 
 def test_whole_numbers():
     """Whole numbers are numbers, also where they stand beside fractions."""
-    assert read_rows(json.loads("[[1, 2.5, -3]]"), FEATURES).tolist() == [[1.0, 2.5, -3.0]]
+    assert read_rows(json.loads("[[1, 2.5, -3]]"), NAMES).tolist() == [[1.0, 2.5, -3.0]]
 
 
 def test_largest_number():
     """The largest double is read; it is for the standardisation to refuse it."""
-    assert read_rows([[sys.float_info.max, int(sys.float_info.max), 0]], FEATURES)[0, 1] == sys.float_info.max
+    assert read_rows([[sys.float_info.max, int(sys.float_info.max), 0]], NAMES)[0, 1] == sys.float_info.max
 
 
 @pytest.mark.parametrize("inputs", [None, "rows", 5, {"a": 1, "b": 2, "c": 3}, (1, 2, 3)])
@@ -73,10 +75,34 @@ def test_no_rows():
     assert complaints([]) == (("inputs", "must have at least one row"),)
 
 
-@pytest.mark.parametrize("row", [1, None, "1,2,3", True])
+@pytest.mark.parametrize("row", [None, "1,2,3", True])
 def test_no_row(row):
     """A row is a list or an object, and nothing else."""
     assert complaints([row]) == (("inputs[0]", "must be a list of numbers or an object of named numbers"),)
+
+
+@pytest.mark.parametrize("flat", [[1], [1.0, 2.0, 3.0], [0.5, None, "x", True], list(range(1000))])
+def test_flat_row(flat):
+    """A single row that is not in a list is told so once, not value by value."""
+    assert complaints(flat) == (("inputs", "must be a list of rows: a single row is [[…]], not […]"),)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"), [([1, [1.0, 2.0, 3.0]], [0]), ([1, {}], [0, 1]), ([[1.0, 2.0, 3.0], 1, 2], [1, 2])]
+)
+def test_numbers_among_rows(rows, wrong):
+    """Where there are rows beside them, numbers are rows that are wrong."""
+    assert [field for field, _ in complaints(rows)] == [f"inputs[{number}]" for number in wrong]
+
+
+def test_the_quick_way_says_what_the_careful_one_says():
+    """A single row, which has a way of its own, is read and refused as it is among others."""
+    large = sys.float_info.max
+    for row in ([1.0, 2, -0.0], [large, large, -1.0], [int(large), int(large), int(large)], [1e308, -1e308, 5e-324]):
+        (only,), (among, _) = read_rows([row], NAMES), read_rows([row, [0.0, 0.0, 0.0]], NAMES)
+        assert only.tobytes() == among.tobytes() == np.array(row, np.float64).tobytes()
+    for row in ([1.0, float("nan"), 2.0], [10**400, 1, 1], [1.0, True, "x"], [float("inf"), -float("inf"), 0.0], [1.0]):
+        assert complaints([row]) == complaints([row, [0.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("row", [[], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
@@ -119,7 +145,7 @@ def test_many_rows(named):
     """A thousand rows are read in order, none twice and none left out."""
     rows = np.arange(3000.0).reshape(1000, 3)
     sent = [dict(zip("cab", (c, a, b), strict=True)) for a, b, c in rows.tolist()] if named else rows.tolist()
-    np.testing.assert_array_equal(read_rows(sent, FEATURES), rows)
+    np.testing.assert_array_equal(read_rows(sent, NAMES), rows)
 
 
 @pytest.mark.parametrize("number", [0, 1, 255, 256, 257, 511, 512, 999])
@@ -163,7 +189,7 @@ def test_unknown_names(extra, said):
 
 def test_many_known_names_are_cut():
     """Of many known names the first twelve are listed, and that there are more."""
-    message = complaints([{feature.name: 1.0 for feature in WIDE} | {"y": 1.0}], WIDE)[0][1]
+    message = complaints([dict.fromkeys(WIDE, 1.0) | {"y": 1.0}], WIDE)[0][1]
     assert message.endswith("known are " + ", ".join(f"x{i}" for i in range(12)) + ", …")
 
 
@@ -175,7 +201,7 @@ def test_nothing_is_quoted(canary):
     """What the caller sent is not in the answer: no value and no name of their own."""
     for inputs in (canary, [canary], [[1, 2, canary]], [{"a": 1, "b": canary, canary: 3}], [[1, 2, 3], {canary: 1}]):
         with pytest.raises(InvalidRows) as caught:
-            read_rows(inputs, FEATURES)
+            read_rows(inputs, NAMES)
         assert "canary" not in str(caught.value)
         assert "canary" not in str(caught.value.complaints)
 
@@ -190,7 +216,7 @@ def test_nothing_is_quoted(canary):
         [{}] * 50,
         [{"x0": 1.0}] * 50,
         [[1.0] * 30, *[{}] * 50],
-        [dict.fromkeys((feature.name for feature in WIDE), "x")] * 50,
+        [dict.fromkeys(WIDE, "x")] * 50,
     ],
 )
 def test_at_most_ten_complaints(inputs):
@@ -225,6 +251,15 @@ def test_standardise_in_float64():
     """A small difference from a large mean survives: it is taken before float32 rounds it away."""
     feature = Feature(name="year", range=(0, 1), mean=1e9, scale=1e-3)
     assert standardise(np.array([[1e9 + 0.001]]), [feature])[0, 0] == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 40, 50, 1000])
+def test_standard_rows_do_not_depend_on_their_number(rows):
+    """However many rows are standardised together, each gets what it gets alone, and none is refused for the others."""
+    features = [Feature(name=str(i), range=(0, 1), mean=0.1 * i, scale=1 + i) for i in range(3)]
+    standard, raw = Standard(features), np.full((rows, 3), 3e38)
+    assert standard.names == ("0", "1", "2")
+    np.testing.assert_array_equal(standard(raw), np.repeat(standard(raw[:1]), rows, axis=0))
 
 
 @given(moderate, st.integers(1, 40))

@@ -1,0 +1,108 @@
+"""The door: every request gets its id here, and the few that must be fast are led past the framework.
+
+The hot routes stay in the router, for its 405s and its table of contents; who gets to them that way gets the same
+answer. Knows nothing of what the routes are for.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api import problems
+from service.api.edge import Answer, Exchange
+
+Handler = Callable[[Exchange], Awaitable[Answer]]
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+# A large body is handed over in slices, at the pace of the connection, and lets others in between.
+_SLICE = 1 << 18
+
+
+class Application(FastAPI):
+    """A FastAPI application with a door.
+
+    Gives each request an id, the caller's if it is sane, and returns it as X-Request-ID. `hot` is a table from paths,
+    whose parameters are names, to the handlers that are POSTed to.
+    """
+
+    def __init__(self, hot: Mapping[str, Handler], **options: Any) -> None:
+        super().__init__(**options)
+        self._hot: dict[str, list[Route]] = {}
+        for path, handle in hot.items():
+            route = Route(path, Hot(handle), methods=["POST"])
+            self._hot.setdefault(_last_part(path), []).append(route)
+            self.router.routes.append(route)
+        # Ids of one's own: nobody else has the first half, and each is numbered in the second.
+        self._mine = secrets.token_hex(8).encode()
+        self._number = count()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        request_id = _sent(scope) or b"%b%016x" % (self._mine, next(self._number))
+        scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] == "POST":
+            path = scope["path"]
+            for route in self._hot.get(_last_part(path), ()):
+                if found := route.path_regex.match(path):
+                    scope["app"] = self
+                    scope["path_params"] = found.groupdict()
+                    await route.app(scope, receive, send)
+                    return
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name != b"x-request-id"]
+                message = {**message, "headers": [*headers, (b"x-request-id", request_id)]}
+            await send(message)
+
+        await super().__call__(scope, receive, send_with_id)
+
+
+class Hot:
+    """A handler as an ASGI application."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. A bug is answered, and then raised for the server to log it and to drop the connection."""
+        exchange, bug = Exchange(scope, receive), None
+        try:
+            status, headers, body = await self._handle(exchange)
+        except problems.KNOWN as error:
+            status, headers, body = problems.of(error, exchange.request_id)
+        except Exception as error:  # noqa: BLE001 - it is raised again below
+            bug = error
+            status, headers, body = problems.of_bug(exchange.request_id)
+        if status != 304:
+            headers.append((b"content-length", b"%d" % len(body)))
+        headers.append((b"x-request-id", exchange.request_id))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for start in range(0, len(body) or 1, _SLICE):
+            more = start + _SLICE < len(body)
+            await send({"type": "http.response.body", "body": body[start : start + _SLICE], "more_body": more})
+        if bug is not None:
+            raise bug
+
+
+def _sent(scope: Scope) -> bytes:
+    """The caller's own id, if it can do no harm in a log."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value if _SANE_ID.fullmatch(value) else b""
+    return b""
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,211 @@
+"""A request as work for the batcher: which queries can share an evaluation, and what becomes of their outputs.
+
+Queries of one network are evaluated together; those of one size and with the same options are summarised together too.
+Neither changes a bit of what each would get alone. Knows nothing of queues or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from models.features import Float32, Float64, InvalidRows
+from service.engine import cost, uncertainty
+from service.engine.evaluate import Evaluation, Piece
+from service.engine.mask_cache import MaskCache
+from service.engine.plan import Cut
+from service.engine.query import Committee, Query
+from service.engine.tiles import Workspace
+from service.engine.uncertainty import ClassificationSummary, RegressionSummary
+from service.served import ServedModel
+
+# Numbers that one piece of summarising reads: some ten milliseconds' work.
+SUMMARY_NUMBERS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampling:
+    """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
+
+    `seeded` says whether the caller chose the seed, so that the answer can be asked for again.
+    """
+
+    rows: Float64
+    committee: Committee
+    seeded: bool = True
+    method: Literal["dropout", "ensemble"] = "dropout"
+    aggregate: Literal["mean", "vote", "weighted"] = "mean"
+    level: float = 0.9
+    quantiles: tuple[float, ...] = ()
+    return_draws: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs]."""
+
+    mean: Float64
+    aleatoric_std: Float64 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """What a committee says; `draws` is [samples, rows, outputs] where it was asked for."""
+
+    summary: RegressionSummary | ClassificationSummary
+    draws: Float64 | None
+
+
+Answer: TypeAlias = Prediction | Sampled
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One query of one model; without options it is a prediction. See `batching.Job`."""
+
+    model: ServedModel
+    query: Query
+    cut: Cut
+    sampling: Sampling | None = None
+    cache: MaskCache | None = None
+    failure: Exception | None = None
+    # Parts of the answer by their first row: a large job is summarised in several pieces.
+    parts: dict[int, Answer] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Samples that are evaluated; the full network is a single one."""
+        return self.query.committee.samples if self.query.committee else 1
+
+    @property
+    def seconds(self) -> float:
+        """About how long one core takes for it."""
+        return cost.seconds(self.model.network, self.cut, len(self.query.rows), self.samples)
+
+    @property
+    def company(self) -> Hashable:
+        """One company for all predictions of a network, and one for its committees with the same dropout."""
+        network, committee = self.model.network, self.query.committee
+        if committee is None:
+            return id(network), "full"
+        alone = not self.model.dense and cost.way(network, self.cut, len(self.query.rows)) != "tiles"
+        return None if alone else (id(network), committee.p)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Jobs of a company for which this is equal are summarised together."""
+        asked = self.sampling
+        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws) if asked else ()
+        return self.samples, len(self.query.rows), *options
+
+    def stages(self, company: Sequence[Job], threads: int) -> Iterator[Sequence[Piece]]:
+        """The evaluation's stages, then one that leaves answers or failures with the jobs."""
+        jobs = sorted(company, key=_kind) if len(company) > 1 else company
+        evaluation = Evaluation(
+            self.model.network,
+            [job.query for job in jobs],
+            threads,
+            way="tiles" if self.model.dense else None,
+            cut=self.cut,
+            cache=self.cache,
+        )
+        yield from evaluation.stages()
+        yield _conclusions(jobs, evaluation.outputs)
+
+    def answer(self) -> Any:
+        """The answer, once all stages are done."""
+        parts = [self.parts[start] for start in sorted(self.parts)]
+        return parts[0] if len(parts) == 1 else joined(parts)
+
+
+_kind = attrgetter("kind")
+
+
+def _conclusions(jobs: Sequence[Job], outputs: Float32) -> list[Piece]:
+    """Pieces that turn outputs [pairs of all jobs, width] into answers, for jobs of a kind together."""
+    pieces: list[Piece] = []
+    pair = 0
+    for (samples, rows, *_), alike in groupby(jobs, key=_kind):
+        group = list(alike)
+        pairs = len(group) * samples * rows
+        block = outputs[pair : pair + pairs].reshape(len(group), samples, rows, -1)
+        pair += pairs
+        of_all = block.transpose(1, 0, 2, 3).reshape(samples, len(group) * rows, -1)
+        step = max(1, SUMMARY_NUMBERS // (samples * of_all.shape[-1])) if len(group) == 1 else of_all.shape[1]
+        pieces += [
+            partial(_conclude, group, of_all, slice(start, start + step)) for start in range(0, of_all.shape[1], step)
+        ]
+    return pieces
+
+
+def _conclude(group: Sequence[Job], outputs: Float32, some: slice, workspace: Workspace) -> None:
+    """Leaves with jobs of a kind what these rows of outputs [samples, rows of all, width] say."""
+    part, rows = outputs[:, some], len(group[0].query.rows)
+    if not np.isfinite(part).all():
+        bad = some.start + np.unique(np.argwhere(~np.isfinite(part))[:, 1])
+        message = "is so far from the training data that the network overflows"
+        for place in np.unique(bad // rows):
+            row = int(bad[bad // rows == place][0] % rows)
+            group[place].failure = InvalidRows([(f"inputs[{row}]", message)])
+        healthy = [place for place, job in enumerate(group) if job.failure is None]
+        if len(group) > 1 and healthy:
+            kept = outputs.reshape(len(outputs), len(group), rows, -1)[:, healthy]
+            _conclude(
+                [group[i] for i in healthy],
+                kept.reshape(len(outputs), -1, outputs.shape[-1]),
+                slice(0, None),
+                workspace,
+            )
+        return
+    answer = _answer(group[0], part)
+    if len(group) == 1:
+        group[0].parts[some.start] = answer
+        return
+    for place, job in enumerate(group):
+        job.parts[0] = _rows(answer, slice(place * rows, (place + 1) * rows))
+
+
+def _answer(job: Job, outputs: Float32) -> Answer:
+    """What outputs [samples, rows, width] say, whoever asked for the rows."""
+    manifest, sampling = job.model.manifest, job.sampling
+    if manifest.task == "classification":
+        draws = uncertainty.class_probabilities(outputs)
+        if sampling is None:
+            return Prediction(draws[..., 0], None)
+        aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
+        return Sampled(uncertainty.summarise_classification(draws, aggregate), _laid_out(draws, sampling))
+    regression = job.model.regression_draws(outputs)
+    if sampling is None:
+        known = regression.variances is not None and manifest.noise_variance is None
+        std = np.sqrt(regression.variances[..., 0]) if known and regression.variances is not None else None
+        return Prediction(regression.means[..., 0], std)
+    summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
+    return Sampled(summary, _laid_out(regression.means, sampling))
+
+
+def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:
+    """Draws [rows, outputs, samples] as the answer has them: [samples, rows, outputs], here, on an engine thread."""
+    return np.ascontiguousarray(draws.transpose(2, 0, 1)) if sampling.return_draws else None
+
+
+def _rows(answer: Answer, some: slice) -> Answer:
+    """The part of an answer that is about these rows."""
+    if isinstance(answer, Prediction):
+        return Prediction(answer.mean[some], None if answer.aleatoric_std is None else answer.aleatoric_std[some])
+    return Sampled(answer.summary[some], None if answer.draws is None else answer.draws[:, some])
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Answers about successive rows as one."""
+    if isinstance(parts[0], Prediction):
+        stds = [part.aleatoric_std for part in parts]
+        return Prediction(np.concatenate([part.mean for part in parts]), uncertainty.joined(stds))
+    draws = [part.draws for part in parts if part.draws is not None]
+    summary = uncertainty.joined([part.summary for part in parts])
+    return Sampled(summary, np.concatenate(draws, axis=1) if draws else None)

@@ -1,0 +1,144 @@
+"""Engine threads, and how work takes turns on them.
+
+Work comes as stages of short pieces. The threads take one piece from each request in turn, so that a long request holds
+up a small one by a few pieces, not by its length. Knows nothing of networks, admission or HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from service.engine.evaluate import Piece, use_one_thread
+from service.engine.tiles import Workspace
+from service.errors import DeadlineExceeded
+
+Clock = Callable[[], float]
+
+
+def _begin(_: Workspace) -> None:
+    """The first piece of all work: it is unrolled only when its turn has come, and holds no memory until then."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One request's work; what is not the caller's is guarded by the lock of `Turns`.
+
+    `done` is called once, on an engine thread, with what went wrong if anything did. `started` is None until the first
+    piece begins.
+    """
+
+    stages: Iterator[Sequence[Piece]]
+    deadline: float
+    done: Callable[[Exception | None], None]
+    started: float | None = None
+    ready: deque[Piece] = field(default_factory=lambda: deque([_begin]))
+    running: int = 0
+    over: bool = False
+
+
+class Turns:
+    """A fixed set of engine threads."""
+
+    def __init__(self, threads: int, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: deque[Turn] = deque()
+        self._unfinished = 0
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"engine-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, turn: Turn) -> None:
+        """Puts work in line."""
+        with self._changed:
+            self._unfinished += 1
+            self._waiting.append(turn)
+            self._changed.notify()
+
+    def drop(self, turn: Turn) -> None:
+        """Drops what has not begun of this work; `done` is not called any more."""
+        with self._changed:
+            self._end(turn)
+
+    def close(self) -> None:
+        """Finishes what is in line and ends the threads."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        use_one_thread()
+        workspace = Workspace()
+        while (taken := self._take()) is not None:
+            turn, piece = taken
+            try:
+                piece(workspace)
+                failure = None
+            except Exception as error:  # noqa: BLE001 - a thread that dies would take its queue with it
+                failure = error
+            self._piece_done(turn, failure)
+
+    def _take(self) -> tuple[Turn, Piece] | None:
+        """The next piece, waiting for one; None when closed and nothing is left."""
+        with self._changed:
+            while True:
+                while not self._waiting:
+                    if self._closing and self._unfinished == 0:
+                        return None
+                    self._changed.wait()
+                turn = self._waiting.popleft()
+                if turn.over:
+                    continue
+                if turn.started is None:
+                    now = self._clock()
+                    if now > turn.deadline:
+                        self._end(turn)
+                        turn.done(DeadlineExceeded("the deadline passed while the request was queued"))
+                        continue
+                    turn.started = now
+                piece = turn.ready.popleft()
+                turn.running += 1
+                if turn.ready:
+                    self._waiting.append(turn)
+                    self._changed.notify()
+                return turn, piece
+
+    def _piece_done(self, turn: Turn, failure: Exception | None) -> None:
+        with self._changed:
+            turn.running -= 1
+            if turn.over or (failure is None and (turn.ready or turn.running)):
+                return
+        following: Sequence[Piece] | None = None
+        if failure is None:
+            # Only the last piece of a stage comes here, so the next stage can be unrolled outside the lock.
+            try:
+                following = next(turn.stages, None)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the request that caused it gets it
+                failure = error
+        with self._changed:
+            if following is None:
+                if self._end(turn):
+                    turn.done(failure)
+            else:  # if it was dropped meanwhile, `_take` skips it
+                turn.ready.extend(following)
+                self._waiting.append(turn)
+                self._changed.notify(len(following))
+
+    def _end(self, turn: Turn) -> bool:
+        """Counts a turn as finished; the lock is held. False if it was before."""
+        if turn.over:
+            return False
+        turn.over = True
+        turn.ready.clear()
+        self._unfinished -= 1
+        if self._closing:
+            self._changed.notify_all()
+        return True
