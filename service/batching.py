@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from service.engine.evaluate import Piece
 from service.engine.tiles import Workspace
@@ -50,8 +50,7 @@ class Job(Protocol):
         """The work of a company that this job is one of, as stages of independent pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(NamedTuple):
     """Seconds from admission to the first piece, and from there to the last."""
 
     queue: float
@@ -63,6 +62,7 @@ class _Admitted:
     """One request on its way; lives on the event loop."""
 
     job: Job
+    seconds: float
     answer: asyncio.Future[Timings]
     arrived: float
     deadline: float
@@ -98,12 +98,13 @@ class Batcher:
         CallerGone when `gone` says that nobody waits for the answer, and whatever the evaluation raises.
         """
         loop = asyncio.get_running_loop()
-        self._admit(job.seconds)
+        seconds = job.seconds
+        self._admit(seconds)
         now = self._clock()
-        entry = _Admitted(job, loop.create_future(), now, now + patience, gone)
+        entry = _Admitted(job, seconds, loop.create_future(), now, now + patience, gone)
         self._admitted.add(entry)
-        self._seconds += job.seconds
-        if job.seconds <= SMALL_SECONDS:
+        self._seconds += seconds
+        if seconds <= SMALL_SECONDS:
             self._small.append(entry)
             self._flush_soon(loop)
         else:
@@ -153,7 +154,7 @@ class Batcher:
             if now > entry.deadline:
                 self._settle(entry, now, DeadlineExceeded("the deadline passed while the request was queued"))
                 continue
-            seconds += entry.job.seconds
+            seconds += entry.seconds
             key = entry.job.company
             companies.setdefault(id(entry) if key is None else key, []).append(entry)
         for company in companies.values():
@@ -214,7 +215,7 @@ class Batcher:
         if entry not in self._admitted:
             return
         self._admitted.discard(entry)
-        self._seconds = self._seconds - entry.job.seconds if self._admitted else 0.0
+        self._seconds = self._seconds - entry.seconds if self._admitted else 0.0
         if not entry.answer.done():
             entry.answer.cancel()
         if entry.turn is not None:

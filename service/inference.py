@@ -42,6 +42,7 @@ class Inference:
             }
             for name in repository.names()
         }
+        self._defaults = {name: newest_ready(versions) for name, versions in self._models.items()}
 
     @property
     def models(self) -> Mapping[str, Mapping[str, ServedModel | None]]:
@@ -53,15 +54,14 @@ class Inference:
 
         Raises UnknownModel, naming those that exist, or ModelNotReady.
         """
+        if version is None and (default := self._defaults.get(name)) is not None:
+            return default
         versions = self._models.get(name)
         if versions is None:
             raise UnknownModel(f"there is no model of that name; there are: {', '.join(self._models) or 'none'}")
-        if version is None:
-            model = newest_ready(versions)
-        elif version in versions:
-            model = versions[version]
-        else:
+        if version is not None and version not in versions:
             raise UnknownModel(f"{name} has no such version; there are: {', '.join(versions)}")
+        model = versions[version] if version is not None else None
         if model is None:
             raise ModelNotReady("this version did not pass verification and is not served; see the service's log")
         return model

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -29,8 +29,7 @@ from service.served import ServedModel
 SUMMARY_NUMBERS = 1 << 17
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sampling:
+class Sampling(NamedTuple):
     """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
 
     `seeded` says whether the caller chose the seed, so that the answer can be asked for again.
@@ -46,16 +45,14 @@ class Sampling:
     return_draws: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class Prediction(NamedTuple):
     """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs]."""
 
     mean: Float64
     aleatoric_std: Float64 | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sampled:
+class Sampled(NamedTuple):
     """What a committee says; `draws` is [samples, rows, outputs] where it was asked for."""
 
     summary: RegressionSummary | ClassificationSummary

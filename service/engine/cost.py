@@ -47,7 +47,7 @@ def seconds(network: Network, cut: Cut, rows: int, samples: int) -> float:
     shared = prefix * network.row_plan.padded(rows) * _MULTIPLY_ADD
     if not cut.after:
         return (shared + _QUERY) * 1e-9
-    lanes = sum(network.site_widths)
+    lanes = network.lanes
     pair = cut.work * _MULTIPLY_ADD + lanes * _TOUCHED + network.outputs * _SUMMARISED
     return (shared + samples * (rows * pair + lanes * _LANE) + _QUERY) * 1e-9
 

@@ -22,7 +22,7 @@ from service.engine.cost import Way
 from service.engine.mask_cache import MaskCache
 from service.engine.plan import Cut, Network, padded_width
 from service.engine.query import Query
-from service.engine.tiles import Kept, Layout, Run, Workspace, pairs_per_tile, through
+from service.engine.tiles import Kept, Layout, Run, Workspace, through
 from service.engine.ways import WAYS
 
 # Below this a piece is not worth handing to another thread.
@@ -89,7 +89,7 @@ class Evaluation:
 
     def stages(self) -> Sequence[Sequence[Piece]]:
         """The work, in order; within a stage in any order."""
-        prefix = [partial(self._run_prefix, rows) for rows in _runs(len(self._rows), pairs_per_tile(self._network))]
+        prefix = [partial(self._run_prefix, rows) for rows in _runs(len(self._rows), self._network.pairs_per_tile)]
         return [prefix, self._tiles()] if self._cut.after else [prefix]
 
     def of(self, place: int) -> Float32:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
@@ -34,6 +35,11 @@ from models.layers import (
 from service.engine.masks import lane_thresholds
 
 LANES = 16
+# The most arithmetic in one piece of work, so that no request holds a thread for more than about 20 ms.
+PIECE_FLOPS = 1_000_000_000
+# Numbers in one buffer of activations: two of them stay in the second-level cache. A GPU wants many at once.
+_TILE_NUMBERS, _GPU_TILE_NUMBERS = 1 << 18, 1 << 26
+_FEWEST_PAIRS, _MOST_PAIRS = 128, 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +123,7 @@ class Cut:
     thinned_work: float | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A compiled network: steps, its dropout sites, and how rows are filled up; `trained` is its cut as trained."""
 
@@ -133,10 +139,25 @@ class Network:
     # Whether a row's bits were found not to depend on its place when units are left out (see `verify`).
     may_thin: bool = False
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Where its tensors are, and its products are computed."""
         return next(step.weight.device for step in self.steps if isinstance(step, Product))
+
+    @cached_property
+    def pairs_per_tile(self) -> int:
+        """The most (sample, row) pairs that are evaluated at once with all units."""
+        if self.row_plan.kind == "fixed":
+            return self.row_plan.rows
+        if self.device.type != "cpu":
+            return max(self.row_plan.rows, _GPU_TILE_NUMBERS // self.widest)
+        fitting = min(max(_TILE_NUMBERS // self.widest, _FEWEST_PAIRS), _MOST_PAIRS)
+        return max(self.row_plan.rows, min(fitting, PIECE_FLOPS // max(1, self.flops_per_row)))
+
+    @cached_property
+    def lanes(self) -> int:
+        """Units that may be dropped: random numbers that one sample takes."""
+        return sum(self.site_widths)
 
     def probabilities(self, what_if: float | None) -> tuple[float, ...]:
         """The p of each site, as trained or all replaced by `what_if`."""

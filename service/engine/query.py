@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.features import Float32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Committee:
+class Committee(NamedTuple):
     """Samples `first_sample` … `first_sample + samples − 1` of the committee that `seed` names.
 
     `p` replaces every site's own dropout probability (what-if); None leaves them as trained.
@@ -20,8 +19,7 @@ class Committee:
     p: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Query:
+class Query(NamedTuple):
     """Standardised rows [rows, inputs], and whom to ask: a committee, or (None) the full network."""
 
     rows: Float32

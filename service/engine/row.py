@@ -18,7 +18,7 @@ from torch import Tensor
 from models.features import Float32
 from service.engine.masks import kept_scale
 from service.engine.plan import Cut, Drop, Network, Product, padded_width
-from service.engine.tiles import MASK_SLOT, Layout, Masks, Run, Workspace, pairs_per_tile, through
+from service.engine.tiles import MASK_SLOT, Layout, Masks, Run, Workspace, through
 
 # Up to here subtracting is cheaper: a dropped unit costs three times as much as one in a product.
 _SUBTRACT_UP_TO = 0.25
@@ -32,7 +32,7 @@ class Row:
         first, product, *following = cut.after
         assert isinstance(first, Drop), "the first step after the prefix is an active dropout site. This is a bug."
         assert isinstance(product, Product), "`cost.way` sees to that. This is a bug."
-        self.pairs_per_tile = pairs_per_tile(network)
+        self.pairs_per_tile = network.pairs_per_tile
         self._network, self._cut, self._product, self._following = network, cut, product, following
         self._start, self._width, self._p = cut.sites[first.site]
         self._scale = kept_scale(self._p)

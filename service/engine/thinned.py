@@ -17,8 +17,8 @@ from torch import Tensor
 
 from models.features import Float32
 from service.engine.masks import kept_scale
-from service.engine.plan import LANES, Activate, Cut, Drop, Network, Product, padded_width, site_after
-from service.engine.tiles import ACTIVATIONS, PIECE_FLOPS, Workspace
+from service.engine.plan import LANES, PIECE_FLOPS, Activate, Cut, Drop, Network, Product, padded_width, site_after
+from service.engine.tiles import ACTIVATIONS, Workspace
 
 # Rows in one product: enough for full speed, few enough for the cache.
 ROWS = 1024

@@ -18,27 +18,13 @@ from torch.nn import functional
 
 from models.layers import NORM_EPSILON
 from service.engine.masks import Stream, kept_scale
-from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Network, Normalise, Product, Step, padded_width
+from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Normalise, Product, Step, padded_width
 
-# The most arithmetic in one piece of work, so that no request holds a thread for more than about 20 ms.
-PIECE_FLOPS = 1_000_000_000
-# Numbers in one buffer of activations: two of them stay in the second-level cache. A GPU wants many at once.
-_TILE_NUMBERS, _GPU_TILE_NUMBERS = 1 << 18, 1 << 26
-_FEWEST_PAIRS, _MOST_PAIRS = 128, 4096
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
 MASK_SLOT = -1
 _CPU = torch.device("cpu")
-
-
-def pairs_per_tile(network: Network) -> int:
-    """The most (sample, row) pairs that are evaluated at once with all units."""
-    plan = network.row_plan
-    if plan.kind == "fixed":
-        return plan.rows
-    if network.device.type != "cpu":
-        return max(plan.rows, _GPU_TILE_NUMBERS // network.widest)
-    fitting = min(max(_TILE_NUMBERS // network.widest, _FEWEST_PAIRS), _MOST_PAIRS)
-    return max(plan.rows, min(fitting, PIECE_FLOPS // max(1, network.flops_per_row)))
+# Views of buffers that are remembered: making one costs as much as a small operation.
+_MOST_VIEWS = 1024
 
 
 class Workspace:
@@ -47,14 +33,22 @@ class Workspace:
     def __init__(self) -> None:
         self.stream = Stream()
         self._buffers: dict[int, Tensor] = {}
+        self._views: dict[tuple[int, int, int, torch.device], Tensor] = {}
 
     def take(self, slot: int, rows: int, width: int, device: torch.device = _CPU) -> Tensor:
         """An uninitialised [rows, width] view; it overwrites what was last taken from that slot."""
-        size = rows * width
-        buffer = self._buffers.get(slot)
-        if buffer is None or buffer.numel() < size or buffer.device != device:
-            buffer = self._buffers[slot] = torch.empty(size, device=device)
-        return buffer[:size].view(rows, width)
+        key = slot, rows, width, device
+        view = self._views.get(key)
+        if view is None:
+            size = rows * width
+            buffer = self._buffers.get(slot)
+            if buffer is None or buffer.numel() < size or buffer.device != device:
+                buffer = self._buffers[slot] = torch.empty(size, device=device)
+                self._views.clear()
+            elif len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
+            view = self._views[key] = buffer[:size].view(rows, width)
+        return view
 
 
 class Run(NamedTuple):
@@ -125,11 +119,12 @@ class Masks:
             return out.zero_()
         kept = self._kept[:, start : start + width]
         if out.is_cpu:
-            np.copyto(out.numpy()[:, :width], kept)
+            numbers = out.numpy()
+            numbers[:, :width] = kept
+            numbers[:, width:] = 0.0
         else:
             out[:, :width] = torch.from_numpy(np.ascontiguousarray(kept)).to(self._device)
-        if width < out.shape[1]:
-            out[:, width:].zero_()
+            out[:, width:] = 0.0
         return out
 
     def scale(self, site: int) -> float:
@@ -166,7 +161,7 @@ def through(
         match step:
             case Product(weight, bias):
                 slot ^= 1
-                out = workspace.take(slot, len(x), weight.shape[1], device)
+                out = workspace.take(slot, x.size(0), weight.size(1), device)
                 x, scale = torch.addmm(bias, x, weight, alpha=scale, out=out), 1.0
             case Activate(function):
                 ACTIVATIONS[function](x)

@@ -16,7 +16,6 @@ from service.engine.evaluate import evaluate
 from service.engine.plan import Network, Product, RowPlan
 from service.engine.query import Committee, Query
 from service.engine.thinned import ROWS
-from service.engine.tiles import pairs_per_tile
 
 CANDIDATES = (
     RowPlan("aligned", 8),
@@ -44,7 +43,7 @@ def with_verified_plan(network: Network) -> Network:
 def _products_invariant(network: Network) -> bool:
     """Each product on its own, over the sizes it can meet and at different places."""
     plan = network.row_plan
-    most = pairs_per_tile(network)
+    most = network.pairs_per_tile
     parts = (most // 16, most // 8, most // 4, most // 2, most * 3 // 4, most)
     sizes = {plan.padded(size) for size in (*range(plan.rows, min(most, 128) + 1, plan.rows), *parts)}
     random = np.random.Generator(np.random.Philox(0))

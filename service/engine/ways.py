@@ -20,7 +20,7 @@ from service.engine.cost import Way
 from service.engine.plan import Cut, Drop, Network
 from service.engine.row import Row
 from service.engine.thinned import Thinned
-from service.engine.tiles import Kept, Layout, Masks, Run, Workspace, pairs_per_tile, through
+from service.engine.tiles import Kept, Layout, Masks, Run, Workspace, through
 
 
 class Evaluator(Protocol):
@@ -54,7 +54,7 @@ class Tiles:
 
     def __init__(self, network: Network, cut: Cut, rows: int) -> None:
         self._network, self._cut = network, cut
-        self.pairs_per_tile = pairs_per_tile(network)
+        self.pairs_per_tile = network.pairs_per_tile
         # What all samples share: x, and what residual blocks remember.
         self._shared = (
             [torch.empty(rows, cut.width, device=network.device) for _ in range(1 + cut.kept)] if cut.after else []
@@ -83,7 +83,7 @@ class Tiles:
         assert mask is not None, "a site that keeps all is part of the prefix. This is a bug."
         shared, *remembered = (part[rows] for part in self._shared)
         x = workspace.take(0, network.row_plan.padded(layout.pairs), shared.shape[1], network.device)
-        if len(x) > layout.pairs:
+        if x.size(0) > layout.pairs:
             x[layout.pairs :].zero_()
         layout.spread(shared, mask, x)
         open_blocks = [Kept(part, shared=True) for part in remembered]

@@ -11,9 +11,8 @@ import torch
 from service.engine import evaluate as evaluate_module
 from service.engine import reference, verify
 from service.engine.evaluate import Evaluation, evaluate
-from service.engine.plan import LANES, Drop, Normalise, Product, RowPlan
+from service.engine.plan import LANES, PIECE_FLOPS, Drop, Normalise, Product, RowPlan
 from service.engine.query import Committee, Query
-from service.engine.tiles import PIECE_FLOPS
 from tests.networks import ClassificationHead, Mlp, RegressionHead, compiled, module_of, rows_of
 
 SPEC = Mlp(inputs=13, hidden=(50, 50), dropout=(0.0, 0.4), norm="batch", head=ClassificationHead(classes=3))
