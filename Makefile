@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.serve ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, try:'
@@ -31,8 +31,14 @@ train: $(VENV)/.dev ## Train the shipped models again; the same machine gives th
 bench: $(VENV)/.dev ## Measure the engine against naive loops and the dense floor
 	$(RUN) -m benchmarks.engine
 
+bench-http: $(VENV)/.serve ## Measure the service over HTTP beside its floors (needs wrk)
+	$(RUN) -m benchmarks.http
+
+bench-peers: $(VENV)/.serve ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
+	$(RUN) -m benchmarks.peers
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.peers benchmarks/.raw
 
 # torch comes first, so that nothing that depends on it picks another build of it.
 $(VENV)/.torch: constraints.txt
@@ -49,4 +55,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,train,dev]'
 	@touch $@
 
-.PHONY: help serve test check train bench clean
+.PHONY: help serve test check train bench bench-http bench-peers clean

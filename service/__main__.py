@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> None:
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
+        # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
+        proxy_headers=False,
         timeout_graceful_shutdown=30,
     )
 

@@ -26,6 +26,8 @@ from service.turns import Clock, Turn, Turns
 SMALL_SECONDS = 0.0005
 # What the event loop computes at once before it looks at its connections again.
 COMPANY_SECONDS = 0.002
+# Turns of the event loop that company may take to gather.
+_MOST_TURNS = 8
 # How often callers who hung up are looked for.
 SWEEP_SECONDS = 0.05
 _LONGEST_RETRY = 60
@@ -86,9 +88,13 @@ class Batcher:
         self._max_queue, self._max_seconds, self._clock = max_queue, max_seconds, clock
         self._turns = Turns(threads, clock)
         self._workspace = Workspace()  # the event loop's
+        self._loop: asyncio.AbstractEventLoop | None = (
+            None  # the one that first asks; asking for it takes a system call
+        )
         self._admitted: set[_Admitted] = set()
         self._seconds = 0.0  # of all that is admitted
         self._small: deque[_Admitted] = deque()
+        self._small_seconds = 0.0
         self._flushing = self._sweeping = self._closing = False
 
     async def run(self, job: Job, patience: float, gone: Callable[[], bool] = lambda: False) -> Timings:
@@ -97,7 +103,9 @@ class Batcher:
         Raises QueueFull or ShuttingDown at once, DeadlineExceeded when `patience` seconds pass before it begins,
         CallerGone when `gone` says that nobody waits for the answer, and whatever the evaluation raises.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         seconds = job.seconds
         self._admit(seconds)
         now = self._clock()
@@ -106,7 +114,10 @@ class Batcher:
         self._seconds += seconds
         if seconds <= SMALL_SECONDS:
             self._small.append(entry)
-            self._flush_soon(loop)
+            self._small_seconds += seconds
+            if not self._flushing:
+                self._flushing = True
+                loop.call_soon(self._look, loop, len(self._small), 0)
         else:
             entry.turn = Turn(
                 job.stages([job], self.threads),
@@ -137,18 +148,27 @@ class Batcher:
             retry_after = min(max(1, math.ceil(self._seconds / self.threads)), _LONGEST_RETRY)
             raise QueueFull("as much work as may is waiting already", retry_after)
 
-    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._flushing:
-            self._flushing = True
-            loop.call_soon(self._flush, loop)
+    def _look(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
+        """Evaluates once a turn of the event loop has brought nobody new, or enough.
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Evaluates what small requests have arrived, up to a few milliseconds of work, in order of arrival."""
-        self._flushing = False
+        Without that turn, requests that were read while others were answered would form companies of their own.
+        """
+        arrived = len(self._small)
+        if arrived > seen and turns < _MOST_TURNS and self._small_seconds < COMPANY_SECONDS:
+            loop.call_soon(self._look, loop, arrived, turns + 1)
+            return
+        self._flush()
+        self._flushing = bool(self._small)
+        if self._flushing:
+            loop.call_soon(self._look, loop, len(self._small), 0)
+
+    def _flush(self) -> None:
+        """Evaluates small requests, up to a few milliseconds of work, in order of arrival."""
         companies: dict[Hashable, list[_Admitted]] = {}
         now, seconds = self._clock(), 0.0
         while self._small and seconds < COMPANY_SECONDS:
             entry = self._small.popleft()
+            self._small_seconds = self._small_seconds - entry.seconds if self._small else 0.0
             if entry.answer.done():
                 continue
             if now > entry.deadline:
@@ -159,8 +179,6 @@ class Batcher:
             companies.setdefault(id(entry) if key is None else key, []).append(entry)
         for company in companies.values():
             self._evaluate(company)
-        if self._small:
-            self._flush_soon(loop)
 
     def _evaluate(self, company: Sequence[_Admitted]) -> None:
         """Evaluates jobs together, here and now."""
