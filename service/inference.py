@@ -11,7 +11,6 @@ from models.features import Float64
 from models.repository import Repository
 from service.batching import Batcher, Timings
 from service.engine.mask_cache import MaskCache
-from service.engine.query import Query
 from service.errors import ModelNotReady, NotApplicable, UnknownModel
 from service.jobs import Job, Prediction, Sampled, Sampling
 from service.served import ServedModel, load, newest_ready
@@ -70,7 +69,7 @@ class Inference:
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
-        job = Job(model, Query(model.standard(rows)), model.full)
+        job = Job(model, rows, model.full)
         timings = await self._batcher.run(job, patience, gone)
         return job.answer(), timings
 
@@ -89,6 +88,6 @@ class Inference:
         cut = model.network.cut(committee.p)
         if not cut.after:
             raise NotApplicable(f"{name} has no active dropout here, so every sample would be the same: ask predict")
-        job = Job(model, Query(model.standard(sampling.rows), committee), cut, sampling, self._masks)
+        job = Job(model, sampling.rows, cut, sampling, self._masks)
         timings = await self._batcher.run(job, patience, gone)
         return job.answer(), timings

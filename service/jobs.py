@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -64,10 +64,10 @@ Answer: TypeAlias = Prediction | Sampled
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One query of one model; without options it is a prediction. See `batching.Job`."""
+    """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`."""
 
     model: ServedModel
-    query: Query
+    rows: Float64
     cut: Cut
     sampling: Sampling | None = None
     cache: MaskCache | None = None
@@ -76,22 +76,27 @@ class Job:
     parts: dict[int, Answer] = field(default_factory=dict)
 
     @property
+    def committee(self) -> Committee | None:
+        """Whom to ask; None: the full network."""
+        return self.sampling.committee if self.sampling else None
+
+    @property
     def samples(self) -> int:
         """Samples that are evaluated; the full network is a single one."""
-        return self.query.committee.samples if self.query.committee else 1
+        return self.sampling.committee.samples if self.sampling else 1
 
     @property
     def seconds(self) -> float:
         """About how long one core takes for it."""
-        return cost.seconds(self.model.network, self.cut, len(self.query.rows), self.samples)
+        return cost.seconds(self.model.network, self.cut, len(self.rows), self.samples)
 
     @property
     def company(self) -> Hashable:
         """One company for all predictions of a network, and one for its committees with the same dropout."""
-        network, committee = self.model.network, self.query.committee
+        network, committee = self.model.network, self.committee
         if committee is None:
             return id(network), "full"
-        alone = not self.model.dense and cost.way(network, self.cut, len(self.query.rows)) != "tiles"
+        alone = not self.model.dense and cost.way(network, self.cut, len(self.rows)) != "tiles"
         return None if alone else (id(network), committee.p)
 
     @property
@@ -99,14 +104,20 @@ class Job:
         """Jobs of a company for which this is equal are summarised together."""
         asked = self.sampling
         options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws) if asked else ()
-        return self.samples, len(self.query.rows), *options
+        return self.samples, len(self.rows), *options
 
     def stages(self, company: Sequence[Job], threads: int) -> Iterator[Sequence[Piece]]:
-        """The evaluation's stages, then one that leaves answers or failures with the jobs."""
+        """The evaluation's stages, then one that leaves answers or failures with the jobs.
+
+        Raises InvalidRows where a row is out of float32's reach: in company, each job is then asked to go alone.
+        """
         jobs = sorted(company, key=_kind) if len(company) > 1 else company
+        rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
+        ends = accumulate(len(job.rows) for job in jobs)
+        queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
         evaluation = Evaluation(
             self.model.network,
-            [job.query for job in jobs],
+            queries,
             threads,
             way="tiles" if self.model.dense else None,
             cut=self.cut,
@@ -143,7 +154,7 @@ def _conclusions(jobs: Sequence[Job], outputs: Float32) -> list[Piece]:
 
 def _conclude(group: Sequence[Job], outputs: Float32, some: slice, workspace: Workspace) -> None:
     """Leaves with jobs of a kind what these rows of outputs [samples, rows of all, width] say."""
-    part, rows = outputs[:, some], len(group[0].query.rows)
+    part, rows = outputs[:, some], len(group[0].rows)
     if not np.isfinite(part).all():
         bad = some.start + np.unique(np.argwhere(~np.isfinite(part))[:, 1])
         message = "is so far from the training data that the network overflows"

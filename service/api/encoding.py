@@ -16,7 +16,7 @@ _SLICE = 50_000
 
 async def encode(fields: Mapping[str, Any]) -> bytes:
     """The JSON object of these fields, in their order; arrays are NumPy's."""
-    if _numbers(fields) <= _SLICE:
+    if sum(map(_numbers, fields.values())) <= _SLICE:
         return _dumps(fields)
     return await to_thread.run_sync(lambda: b"".join(_pieces(fields)))
 
@@ -26,14 +26,11 @@ def _dumps(value: Any) -> bytes:
     return orjson.dumps(value, default=np.ascontiguousarray, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _numbers(value: Mapping[str, Any]) -> int:
-    count = 0
-    for inner in value.values():
-        if type(inner) is np.ndarray:
-            count += inner.size
-        elif type(inner) is dict:
-            count += _numbers(inner)
-    return count
+def _numbers(value: Any) -> int:
+    kind = type(value)
+    if kind is np.ndarray:
+        return int(value.size)
+    return sum(map(_numbers, value.values())) if kind is dict else 0
 
 
 def _pieces(value: Any) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from service.engine.plan import Cut, Drop, Network, Product
+from service.engine.plan import Cut, Network
 
 # tiles: all units, any queries together · row: one wide row · thinned: each sample's kept units alone.
 Way: TypeAlias = Literal["tiles", "row", "thinned"]
@@ -30,9 +30,9 @@ _WIDE = 1 << 16
 
 def way(network: Network, cut: Cut, rows: int) -> Way:
     """The way to evaluate this many rows."""
-    if not cut.after or network.device.type != "cpu":
+    if not cut.after or not network.on_cpu:
         return "tiles"
-    if rows == 1 and network.row_plan.kind == "aligned" and _is_wide(cut):
+    if rows == 1 and network.row_plan.kind == "aligned" and cut.first_weights >= _WIDE:
         return "row"
     if network.may_thin and cut.thinned_work is not None:
         thinned = cut.thinned_work * (rows * _MULTIPLY_ADD + _GATHERED) + len(cut.after) * _CALL
@@ -50,10 +50,3 @@ def seconds(network: Network, cut: Cut, rows: int, samples: int) -> float:
     lanes = network.lanes
     pair = cut.work * _MULTIPLY_ADD + lanes * _TOUCHED + network.outputs * _SUMMARISED
     return (shared + samples * (rows * pair + lanes * _LANE) + _QUERY) * 1e-9
-
-
-def _is_wide(cut: Cut) -> bool:
-    match cut.after[:2]:
-        case (Drop(), Product(weight, _)):
-            return weight.numel() >= _WIDE and not cut.kept
-    return False

@@ -103,7 +103,7 @@ class RowPlan:
         return -(-rows // self.rows) * self.rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """A network's steps for given dropout probabilities: what all samples share, and what each has for itself.
 
@@ -121,6 +121,14 @@ class Cut:
     thresholds: npt.NDArray[np.uint16]
     work: float
     thinned_work: float | None
+
+    @cached_property
+    def first_weights(self) -> int:
+        """Weights of a product that follows the first site at once; 0 where something else does, or a block is open."""
+        match self.after[:2]:
+            case (Drop(), Product(weight, _)) if not self.kept:
+                return weight.numel()
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +153,16 @@ class Network:
         return next(step.weight.device for step in self.steps if isinstance(step, Product))
 
     @cached_property
+    def on_cpu(self) -> bool:
+        """Whether it is evaluated by this machine's processor."""
+        return self.device.type == "cpu"
+
+    @cached_property
     def pairs_per_tile(self) -> int:
         """The most (sample, row) pairs that are evaluated at once with all units."""
         if self.row_plan.kind == "fixed":
             return self.row_plan.rows
-        if self.device.type != "cpu":
+        if not self.on_cpu:
             return max(self.row_plan.rows, _GPU_TILE_NUMBERS // self.widest)
         fitting = min(max(_TILE_NUMBERS // self.widest, _FEWEST_PAIRS), _MOST_PAIRS)
         return max(self.row_plan.rows, min(fitting, PIECE_FLOPS // max(1, self.flops_per_row)))
