@@ -88,9 +88,8 @@ class Batcher:
         self._max_queue, self._max_seconds, self._clock = max_queue, max_seconds, clock
         self._turns = Turns(threads, clock)
         self._workspace = Workspace()  # the event loop's
-        self._loop: asyncio.AbstractEventLoop | None = (
-            None  # the one that first asks; asking for it takes a system call
-        )
+        # The one that asks first: to ask which it is takes a system call.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._admitted: set[_Admitted] = set()
         self._seconds = 0.0  # of all that is admitted
         self._small: deque[_Admitted] = deque()
@@ -172,7 +171,7 @@ class Batcher:
             if entry.answer.done():
                 continue
             if now > entry.deadline:
-                self._settle(entry, now, DeadlineExceeded("the deadline passed while the request was queued"))
+                self._settle(entry, now, DeadlineExceeded())
                 continue
             seconds += entry.seconds
             key = entry.job.company

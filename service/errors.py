@@ -80,3 +80,6 @@ class CallerGone(PenumbraError):
 
 class DeadlineExceeded(PenumbraError):
     """The caller's deadline passed before it was the request's turn; nothing was computed."""
+
+    def __init__(self) -> None:
+        super().__init__("the deadline passed while the request was queued")

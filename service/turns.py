@@ -101,7 +101,7 @@ class Turns:
                     now = self._clock()
                     if now > turn.deadline:
                         self._end(turn)
-                        turn.done(DeadlineExceeded("the deadline passed while the request was queued"))
+                        turn.done(DeadlineExceeded())
                         continue
                     turn.started = now
                 piece = turn.ready.popleft()

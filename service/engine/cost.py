@@ -1,7 +1,7 @@
 """What a query costs, and which way of evaluating it is the cheapest: judged by its rows and the network alone.
 
-Never by its number of samples or by company: the way is part of an answer's last bits. The constants were fitted by
-measurement on one core with AVX2 (docs/decisions/0005); where they are off, speed suffers, never an answer. Knows
+Never by its number of samples or by company: the way is part of an answer's last bits. The constants are measurements
+of single steps on one core with AVX2 (docs/decisions/0005); where they are off, speed suffers, never an answer. Knows
 nothing of how the ways work.
 """
 

@@ -13,16 +13,15 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from models.features import Float32
 from service.engine import cost
 from service.engine.cost import Way
-from service.engine.mask_cache import MaskCache
+from service.engine.mask_cache import KeptUnits, MaskCache
 from service.engine.plan import Cut, Network, padded_width
 from service.engine.query import Query
-from service.engine.tiles import Kept, Layout, Run, Workspace, through
+from service.engine.tiles import Kept, Layout, Run, Tile, Workspace, through
 from service.engine.ways import WAYS
 
 # Below this a piece is not worth handing to another thread.
@@ -165,13 +164,14 @@ class Evaluation:
         sizes = [(part.samples, part.rows.stop - part.rows.start) for part in parts]
         rows = slice(parts[0].rows.start, parts[-1].rows.stop)
         out = self.outputs[pair : pair + sum(samples * rows for samples, rows in sizes)]
-        self._way.run(rows, sizes, kept[0] if len(kept) == 1 else np.concatenate(kept), out, workspace)
+        of_all = kept[0] if len(kept) == 1 else np.concatenate(kept)
+        self._way.run(Tile(rows, sizes, of_all, out), workspace)
 
-    def _kept(self, part: Part, workspace: Workspace) -> npt.NDArray[np.bool_]:
+    def _kept(self, part: Part, workspace: Workspace) -> KeptUnits:
         """Which units each sample of a part keeps: [samples, lanes]."""
         wanted = part.seed, part.first_sample, part.samples
 
-        def draw() -> npt.NDArray[np.bool_]:
+        def draw() -> KeptUnits:
             return workspace.stream.lanes(*wanted, self._network.site_widths) >= self._cut.thresholds
 
         return draw() if self._cache is None else self._cache.get((*wanted, self._cut.sites), draw)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import numpy.typing as npt
 
-Kept = npt.NDArray[np.bool_]
+KeptUnits = npt.NDArray[np.bool_]
 
 # Keys that are remembered without their masks, to know a second request from a first.
 _SEEN = 4096
@@ -28,11 +28,11 @@ class MaskCache:
     def __init__(self, max_bytes: int) -> None:
         self.hits = self.misses = self.bytes = 0
         self._max_bytes = max_bytes
-        self._masks: OrderedDict[Hashable, Kept] = OrderedDict()
+        self._masks: OrderedDict[Hashable, KeptUnits] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, draw: Callable[[], Kept]) -> Kept:
+    def get(self, key: Hashable, draw: Callable[[], KeptUnits]) -> KeptUnits:
         """The masks of this key, drawn if they aren't here; never to be written to."""
         with self._lock:
             found = self._masks.get(key)
@@ -51,7 +51,7 @@ class MaskCache:
             self._store(key, drawn)
         return drawn
 
-    def _store(self, key: Hashable, drawn: Kept) -> None:
+    def _store(self, key: Hashable, drawn: KeptUnits) -> None:
         with self._lock:
             self._seen.pop(key, None)
             if key not in self._masks:

@@ -15,10 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.features import Float32
 from service.engine.masks import kept_scale
 from service.engine.plan import Cut, Drop, Network, Product, padded_width
-from service.engine.tiles import MASK_SLOT, Layout, Masks, Run, Workspace, through
+from service.engine.tiles import MASK_SLOT, Layout, Masks, Run, Tile, Workspace, through
 
 # Up to here subtracting is cheaper: a dropped unit costs three times as much as one in a product.
 _SUBTRACT_UP_TO = 0.25
@@ -53,19 +52,12 @@ class Row:
             self._values = values.index_select(0, units)
             self._weight = weight.index_select(0, units)
 
-    def run(
-        self,
-        rows: slice,  # noqa: ARG002 - there is one row
-        sizes: Sequence[tuple[int, int]],
-        kept: npt.NDArray[np.bool_],
-        out: Float32,
-        workspace: Workspace,
-    ) -> None:
+    def run(self, tile: Tile, workspace: Workspace) -> None:
         """Evaluates some samples."""
-        ((samples, _),) = sizes
+        ((samples, _),) = tile.sizes
         pairs = self._network.row_plan.padded(samples)
         x = workspace.take(0, pairs, self._product.weight.shape[1])
-        here = kept[:, self._start : self._start + self._width]
+        here = tile.kept[:, self._start : self._start + self._width]
         if self._p <= _SUBTRACT_UP_TO:
             torch.sub(self._whole, self._dropped(here), out=x[:samples])
             if pairs > samples:
@@ -73,9 +65,9 @@ class Row:
         else:
             self._from_active(here, x, workspace)
         layout = Layout([Run(1, samples, 1)])
-        masks = Masks(kept, self._cut, workspace, x.device)
+        masks = Masks(tile.kept, self._cut, workspace, x.device)
         x = through(self._following, x, layout, masks, [], workspace)
-        out[:] = x[:samples, : self._network.outputs].numpy()
+        tile.out[:] = x[:samples, : self._network.outputs].numpy()
 
     def _dropped(self, kept: npt.NDArray[np.bool_]) -> Tensor:
         """What the dropped units would have added, [samples, outputs]: each sample's sum is its own."""

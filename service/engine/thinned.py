@@ -15,10 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.features import Float32
 from service.engine.masks import kept_scale
 from service.engine.plan import LANES, PIECE_FLOPS, Activate, Cut, Drop, Network, Product, padded_width, site_after
-from service.engine.tiles import ACTIVATIONS, Workspace
+from service.engine.tiles import ACTIVATIONS, Tile, Workspace
 
 # Rows in one product: enough for full speed, few enough for the cache.
 ROWS = 1024
@@ -39,20 +38,13 @@ class Thinned:
         """Takes what the prefix leaves."""
         self._shared[:, rows] = x.t()
 
-    def run(
-        self,
-        rows: slice,
-        sizes: Sequence[tuple[int, int]],
-        kept: npt.NDArray[np.bool_],
-        out: Float32,
-        workspace: Workspace,
-    ) -> None:
+    def run(self, tile: Tile, workspace: Workspace) -> None:
         """Evaluates some samples of some rows."""
-        ((samples, wanted),) = sizes
-        for answer, units in zip(out.reshape(samples, wanted, -1), kept, strict=True):
+        ((samples, wanted),) = tile.sizes
+        for answer, units in zip(tile.out.reshape(samples, wanted, -1), tile.kept, strict=True):
             for start in range(0, wanted, ROWS):
                 count = min(ROWS, wanted - start)
-                first = rows.start + start
+                first = tile.rows.start + start
                 x = self._through(self._shared[:, first : first + padded_width(count)], units, workspace)
                 answer[start : start + count] = x[: self._network.outputs, :count].t().numpy()
 

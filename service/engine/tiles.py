@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.features import Float32
 from models.layers import NORM_EPSILON
 from service.engine.masks import Stream, kept_scale
 from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Normalise, Product, Step, padded_width
@@ -57,6 +58,19 @@ class Run(NamedTuple):
     queries: int
     samples: int
     rows: int
+
+
+class Tile(NamedTuple):
+    """What is evaluated at once: queries that follow one another, or a part of one.
+
+    `rows` are places among the rows of all queries, `sizes` each query's (samples, rows). `kept` [samples of all,
+    lanes] says which units are kept; the outputs go into `out` [pairs, outputs].
+    """
+
+    rows: slice
+    sizes: Sequence[tuple[int, int]]
+    kept: npt.NDArray[np.bool_]
+    out: Float32
 
 
 class Layout:

@@ -48,7 +48,7 @@ def _products_invariant(network: Network) -> bool:
     sizes = {plan.padded(size) for size in (*range(plan.rows, min(most, 128) + 1, plan.rows), *parts)}
     random = np.random.Generator(np.random.Philox(0))
     for weight, bias in {(id(s.weight)): (s.weight, s.bias) for s in network.steps if isinstance(s, Product)}.values():
-        rows = torch.from_numpy(random.standard_normal((most, weight.shape[0]), np.float32))
+        rows = torch.from_numpy(random.standard_normal((most, weight.shape[0]), np.float32)).to(weight.device)
         together = torch.addmm(bias, rows, weight)
         rolled = torch.addmm(bias, rows.roll(1, 0), weight).roll(-1, 0)
         if not torch.equal(together, rolled):

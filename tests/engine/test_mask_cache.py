@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 
-from service.engine.mask_cache import Kept, MaskCache
+from service.engine.mask_cache import KeptUnits, MaskCache
 
 
-def masks(value: bool = True, size: int = 100) -> Kept:
+def masks(value: bool = True, size: int = 100) -> KeptUnits:
     """Masks of so many bytes."""
     return np.full((1, size), value)
 
@@ -18,7 +18,7 @@ def test_masks_are_kept_when_their_seed_returns() -> None:
     """The first request is only noted, the second stores, the third finds."""
     cache, drawn = MaskCache(1000), []
 
-    def draw() -> Kept:
+    def draw() -> KeptUnits:
         drawn.append(1)
         return masks()
 
