@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.jobs import SAMPLES, Job, Speaker, Spelling, plain, spelled
@@ -95,32 +95,22 @@ _UVICORN = (
     "{bin}/uvicorn serve_fastapi:app --app-dir {here} --port {port} --workers 2 --no-access-log --log-level warning"
 )
 
+_FOLDED = Peer(
+    "fastapi-folded",
+    "FastAPI, samples folded",
+    _FASTAPI,
+    _UVICORN,
+    plain("/answer"),
+    answers("/ready"),
+    "2 uvicorn workers, no batching, `async def`",
+    "serve_fastapi.py",
+    ("fastapi", "uvicorn"),
+    home="fastapi",
+)
+
 PEERS = (
-    Peer(
-        "fastapi-loop",
-        "FastAPI, loop of 100 forwards",
-        _FASTAPI,
-        _UVICORN,
-        plain("/answer"),
-        answers("/ready"),
-        "2 uvicorn workers, no batching, `async def`",
-        "serve_fastapi.py",
-        ("fastapi", "uvicorn"),
-        {"BENCH_LOOP": "1"},
-        home="fastapi",
-    ),
-    Peer(
-        "fastapi-folded",
-        "FastAPI, samples folded",
-        _FASTAPI,
-        _UVICORN,
-        plain("/answer"),
-        answers("/ready"),
-        "2 uvicorn workers, no batching, `async def`",
-        "serve_fastapi.py",
-        ("fastapi", "uvicorn"),
-        home="fastapi",
-    ),
+    replace(_FOLDED, name="fastapi-loop", title="FastAPI, loop of 100 forwards", environment={"BENCH_LOOP": "1"}),
+    _FOLDED,
     Peer(
         "litserve",
         "LitServe",
