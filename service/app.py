@@ -35,7 +35,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.inference = Inference(
             Repository(settings.store),
             batcher,
-            dense=settings.plan == "dense",
             device=usable_device(settings.device),
             mask_cache=MaskCache(settings.mask_cache_bytes),
         )

@@ -29,16 +29,12 @@ class Inference:
         repository: Repository,
         batcher: Batcher,
         *,
-        dense: bool = False,
         device: str = "cpu",
         mask_cache: MaskCache | None = None,
     ) -> None:
         self._batcher, self._masks = batcher, mask_cache
         self._models: dict[str, dict[str, ServedModel | None]] = {
-            name: {
-                version: load(repository, name, version, dense=dense, device=device)
-                for version in repository.versions(name)
-            }
+            name: {version: load(repository, name, version, device) for version in repository.versions(name)}
             for name in repository.names()
         }
         self._defaults = {name: newest_ready(versions) for name, versions in self._models.items()}

@@ -16,9 +16,9 @@ from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
 from models.repository import CorruptVersion, Repository
 from service.engine.masks import STREAM_VERSION
-from service.engine.plan import Cut, Network, RowPlan, compile_network
+from service.engine.plan import Cut, Network
 from service.engine.uncertainty import RegressionDraws, regression_draws
-from service.engine.verify import with_verified_plan
+from service.engine.verify import verified_network
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +28,17 @@ _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capabili
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that passed verification, ready to answer; `dense` pins one way of evaluation for all requests."""
+    """A version that passed verification, ready to answer."""
 
     manifest: Manifest
     network: Network
-    dense: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
         """What an answer's bits depend on besides the request: the model, and this kind of processor and build."""
         plan, device = self.network.row_plan, self.network.device
         named = (self.manifest.name, self.manifest.version, self.manifest.digest)
-        ways = (plan.kind, plan.rows, self.network.may_thin, self.dense)
-        return ":".join(map(str, (*named, STREAM_VERSION, *ways, device.type, *_BUILD)))
+        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, device.type, *_BUILD)))
 
     @cached_property
     def full(self) -> Cut:
@@ -74,12 +72,11 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
     return next((model for model in reversed(list(versions.values())) if model is not None), None)
 
 
-def load(repository: Repository, name: str, version: str, *, dense: bool, device: str = "cpu") -> ServedModel | None:
+def load(repository: Repository, name: str, version: str, device: str = "cpu") -> ServedModel | None:
     """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
     try:
         model = repository.load(name, version)
     except CorruptVersion as error:
         logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
         return None
-    network = compile_network(model.manifest.architecture, model.tensors, RowPlan("aligned", 16), device)
-    return ServedModel(model.manifest, with_verified_plan(network), dense)
+    return ServedModel(model.manifest, verified_network(model.manifest.architecture, model.tensors, device))

@@ -50,13 +50,6 @@ class Settings(BaseSettings):
         Literal["auto", "cpu", "cuda"],
         Field(description="Where networks are evaluated; auto: on a GPU if there is one. Masks are the same on all."),
     ] = "auto"
-    plan: Annotated[
-        Literal["auto", "dense"],
-        Field(
-            description="How sampling is evaluated. auto: by the request's rows, as is fastest; "
-            "dense: one way for all, so that requests of different sizes agree to the last bit."
-        ),
-    ] = "auto"
     max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 4 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="Most rows in one request.")] = 16_384
     max_samples: Annotated[int, Field(ge=1, description="Most samples in one request.")] = 100_000

@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from models.repository import Repository
 from service import batching
 from service.batching import Batcher, Timings
-from service.engine.evaluate import Piece
-from service.engine.tiles import Workspace
+from service.engine.evaluation import Piece
+from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
 from service.inference import Inference
 from tests.api.inside import running
