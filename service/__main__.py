@@ -10,6 +10,7 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.listening import share_connections
 from service.settings import Settings
 
 
@@ -24,12 +25,14 @@ def main(arguments: list[str]) -> None:
     except ValidationError as error:
         sys.exit("\n".join(_complaints(error)))
     settings.export()  # worker processes read the same settings from the environment
+    share_connections(settings.worker_processes)
     uvicorn.run(
         "service.app:create_app",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.worker_processes,
+        loop="service.listening:Loop",
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
