@@ -199,14 +199,13 @@ def _rows(answer: Answer, some: slice) -> Answer:
     """The part of an answer that is about these rows."""
     if isinstance(answer, Prediction):
         return Prediction(answer.mean[some], None if answer.aleatoric_std is None else answer.aleatoric_std[some])
-    return Sampled(answer.summary[some], None if answer.draws is None else answer.draws[:, some])
+    return Sampled(answer.summary.some(some), None if answer.draws is None else answer.draws[:, some])
 
 
 def joined(parts: Sequence[Any]) -> Any:
     """Answers about successive rows as one."""
     if isinstance(parts[0], Prediction):
-        stds = [part.aleatoric_std for part in parts]
-        return Prediction(np.concatenate([part.mean for part in parts]), uncertainty.joined(stds))
+        return uncertainty.joined(parts)
     draws = [part.draws for part in parts if part.draws is not None]
     summary = uncertainty.joined([part.summary for part in parts])
     return Sampled(summary, np.concatenate(draws, axis=1) if draws else None)
