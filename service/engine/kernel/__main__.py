@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from service.engine.kernel.library import FLAGS, SOURCE, path, target
+from service.engine.kernel.library import FLAGS, SOURCES, path, target
 
 
 def main() -> None:
@@ -32,11 +32,11 @@ def main() -> None:
         "-s",
         "-o",
         str(unfinished),
-        str(SOURCE),
+        *map(str, SOURCES),
     ]
     subprocess.run(command, check=True)
     unfinished.replace(library)
-    for other in SOURCE.parent.glob("kernel-*.so"):
+    for other in library.parent.glob("kernel-*.so"):
         if other != library:
             other.unlink()
     print(f"{library.name} is built")

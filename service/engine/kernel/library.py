@@ -14,12 +14,14 @@ import sys
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernel.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "mixtures.c"))
 # The instructions that may be used: those of every x86 server since 2015 (AVX2, FMA), or any 64-bit ARM.
 _PROCESSORS = {"x86_64": "x86_64_v3", "aarch64": "generic", "arm64": "generic"}
 # No term may be contracted, reordered or approximated: the bits are those that the source spells out.
@@ -33,8 +35,10 @@ def target() -> str | None:
 
 def path() -> Path:
     """Where this source's library for this machine lies, or would lie."""
-    named = SOURCE.read_bytes() + " ".join((*FLAGS, target() or "", sys.platform)).encode()
-    return SOURCE.with_name(f"kernel-{platform.machine()}-{hashlib.sha256(named).hexdigest()[:12]}.so")
+    named = (
+        b"".join(source.read_bytes() for source in SOURCES) + " ".join((*FLAGS, target() or "", sys.platform)).encode()
+    )
+    return Path(__file__).with_name(f"kernel-{platform.machine()}-{hashlib.sha256(named).hexdigest()[:12]}.so")
 
 
 @cache
@@ -49,6 +53,8 @@ def load() -> ctypes.CDLL | None:
     library = ctypes.CDLL(str(path()))
     library.evaluate.argtypes = [c_void_p, c_char_p, c_int32, c_void_p, c_void_p, c_void_p]
     library.evaluate.restype = None
+    library.quantiles.argtypes = [c_void_p, c_void_p, c_int64, c_int32, c_int32, c_void_p, c_int32, c_void_p, c_void_p]
+    library.quantiles.restype = None
     library.room.argtypes, library.room.restype = [c_void_p], c_int64
     library.draw.argtypes, library.draw.restype = [c_uint64, c_uint64, c_int32, c_int32, POINTER(c_uint64)], None
     return library
@@ -56,3 +62,9 @@ def load() -> ctypes.CDLL | None:
 
 def _has_avx2() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's numbers are."""
+    found: int = array.__array_interface__["data"][0]
+    return found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.features import Float32
-from service.engine.kernel.library import load
+from service.engine.kernel.library import address, load
 from service.engine.masks import blocks_per_sample, kept_scale, threshold
 from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
 
@@ -117,9 +117,3 @@ class Program:
         """
         packed = b"".join([_PART.pack(*part) for part in parts])
         self._evaluate(self._address, packed, len(parts), address(rows), address(out), room)
-
-
-def address(array: Float32) -> int:
-    """Where an array's numbers are."""
-    found: int = array.__array_interface__["data"][0]
-    return found
