@@ -26,7 +26,7 @@ from service.engine.evaluate import use_one_thread
 from service.engine.query import Committee
 from service.engine.workspace import Workspace
 from service.jobs import Job, Sampling
-from service.served import ServedModel, load
+from service.served import Loader, ServedModel
 from service.settings import SHIPPED_STORE
 
 ROWS = (1, 8, 64, 512)
@@ -72,7 +72,7 @@ def models() -> list[ServedModel]:
     with tempfile.TemporaryDirectory(prefix="penumbra-cost-") as folder:
         store.fill(Path(folder))
         found = [
-            load(repository, name, repository.versions(name)[-1])
+            Loader(repository)(name, repository.versions(name)[-1])
             for repository in (Repository(SHIPPED_STORE), Repository(Path(folder)))
             for name in repository.names()
         ]

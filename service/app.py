@@ -18,29 +18,35 @@ from service.batching import Batcher
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
+from service.served import Loader
 from service.settings import Settings
 
 # The page tells a validator on the internet where the specification is, unless it is told not to.
 _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application; settings default to the environment's."""
+def create_app(settings: Settings | None = None, loader: Loader | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Settings default to the environment's, the loader to one that has not loaded anything yet.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
         batcher = Batcher(settings.engine_threads, settings.max_queue, settings.max_queue_seconds)
+        repository = Repository(settings.store)
         app.state.inference = Inference(
-            Repository(settings.store),
+            repository,
+            loader or new_loader(settings, repository),
             batcher,
-            device=usable_device(settings.device),
-            mask_cache=MaskCache(settings.mask_cache_bytes),
+            MaskCache(settings.mask_cache_bytes),
         )
-        # What has been made by now stays: the collector need not look at it again, which takes it a tenth of a second.
-        gc.collect()
+        # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
+        # not even once: imports leave hardly any garbage behind.
         gc.freeze()
+        gc.enable()
         app.state.ready = True
         yield
         app.state.ready = False
@@ -65,3 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documentation.install(app)
     patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app
+
+
+def new_loader(settings: Settings, repository: Repository) -> Loader:
+    """What makes networks ready to answer, where and how the settings say."""
+    return Loader(repository, usable_device(settings.device))

@@ -13,29 +13,29 @@ from service.batching import Batcher, Timings
 from service.engine.mask_cache import MaskCache
 from service.errors import ModelNotReady, NotApplicable, UnknownModel
 from service.jobs import Job, Prediction, Sampled, Sampling
-from service.served import ServedModel, load, newest_ready
+from service.served import ServedModel, newest_ready
 
 Gone = Callable[[], bool]
+Load = Callable[[str, str], ServedModel | None]
 
 
 class Inference:
     """The models that are served, and how to ask them.
 
+    `load` makes a version ready to answer, or None where it does not pass verification;
     `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line.
     """
 
     def __init__(
         self,
         repository: Repository,
+        load: Load,
         batcher: Batcher,
-        *,
-        device: str = "cpu",
         mask_cache: MaskCache | None = None,
     ) -> None:
         self._batcher, self._masks = batcher, mask_cache
         self._models: dict[str, dict[str, ServedModel | None]] = {
-            name: {version: load(repository, name, version, device) for version in repository.versions(name)}
-            for name in repository.names()
+            name: {version: load(name, version) for version in repository.versions(name)} for name in repository.names()
         }
         self._defaults = {name: newest_ready(versions) for name, versions in self._models.items()}
 

@@ -18,8 +18,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import uvloop
-
 logger = logging.getLogger(__name__)
 
 # Connections a worker may be ahead of another before it leaves new ones alone, and for how long it does.
@@ -27,27 +25,29 @@ AHEAD = 2
 PAUSE_SECONDS = 0.001
 # How long to wait where the system has no room for another connection.
 _NO_ROOM_SECONDS = 1.0
+_BACKLOG = 2048
 _NOBODY = 2**32 - 1  # stands for a worker that does not listen
-_TALLY = "PENUMBRA_TALLY"  # where worker processes find the tally
 
 
-def share_connections(workers: int) -> None:
-    """Makes the tally that worker processes will share; the parent calls it once, before they start."""
-    if workers > 1 and hasattr(os, "memfd_create"):
-        shared = os.memfd_create("penumbra-tally")
-        os.write(shared, _NOBODY.to_bytes(4, sys.byteorder) * workers)
-        # It lives as long as the parent, and leaves nothing behind.
-        os.environ[_TALLY] = f"/proc/{os.getpid()}/fd/{shared}"
+def new_tally(workers: int) -> int | None:
+    """Memory for a tally of so many workers, made before they are forked: a file descriptor that they inherit.
+
+    None where the system has no such thing; then whoever wakes up first takes what comes.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    memory = os.memfd_create("penumbra-tally")
+    os.write(memory, _NOBODY.to_bytes(4, sys.byteorder) * 2 * workers)
+    return memory
 
 
 class Tally:
     """How many connections each worker has, in memory that all of them see; each writes in its own place."""
 
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDWR)
-        self._memory = mmap.mmap(self._file, 0)
-        self._counts = memoryview(self._memory).cast("I")
-        # None while an old worker and its successor run side by side: the successor then takes what comes.
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._counts = memoryview(mmap.mmap(file, 0)).cast("I")
+        # There are twice as many places as workers: successors begin before those whom they replace have ended.
         self._place = next((place for place in range(len(self._counts)) if self._claim(place)), None)
 
     def _claim(self, place: int) -> bool:
@@ -83,11 +83,16 @@ class Listener:
     """
 
     def __init__(
-        self, loop: uvloop.Loop, listening: socket.socket, factory: Callable[[], asyncio.Protocol], tally: Tally
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listening: socket.socket,
+        factory: Callable[[], asyncio.Protocol],
+        tally: Tally,
     ) -> None:
         self._loop, self._listening, self._factory, self._tally = loop, listening, factory, tally
         self._starting: set[asyncio.Task[Any]] = set()
         self._closed = False
+        listening.listen(_BACKLOG)
         listening.settimeout(0)
         loop.add_reader(listening, self._accept)
 
@@ -150,15 +155,3 @@ class Listener:
 
     async def wait_closed(self) -> None:
         """There is nothing to wait for: connections are their protocols' concern."""
-
-
-class Loop(uvloop.Loop):
-    """The event loop of a worker process, whose server shares the connections of a socket with the other workers."""
-
-    async def create_server(self, protocol_factory: Any, *arguments: Any, **options: Any) -> Any:
-        """A listener where a socket is shared, else what uvloop makes."""
-        shared, path = options.get("sock"), os.environ.get(_TALLY)
-        if shared is None or path is None or options.get("ssl"):
-            return await super().create_server(protocol_factory, *arguments, **options)
-        shared.listen(options.get("backlog", 2048))
-        return Listener(self, shared, protocol_factory, Tally(path))

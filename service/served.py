@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,11 +74,44 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
     return next((model for model in reversed(list(versions.values())) if model is not None), None)
 
 
-def load(repository: Repository, name: str, version: str, device: str = "cpu") -> ServedModel | None:
-    """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
-    try:
-        model = repository.load(name, version)
-    except CorruptVersion as error:
-        logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
-        return None
-    return ServedModel(model.manifest, verified_network(model.manifest.architecture, model.tensors, device))
+class Loader:
+    """Makes versions of a store ready to answer, on a device.
+
+    What was made before worker processes were forked is shared by all of them, as long as the store still has it.
+    """
+
+    def __init__(self, repository: Repository, device: str = "cpu") -> None:
+        self._repository, self._device = repository, device
+        self._made: dict[tuple[str, str], ServedModel] = {}
+
+    def prepare(self) -> None:
+        """Makes everything that is in the store now, for processes to be forked."""
+        self._made = {}
+        for name in self._repository.names():
+            for version in self._repository.versions(name):
+                if (model := self._load(name, version)) is not None:
+                    self._made[name, version] = model
+
+    def __call__(self, name: str, version: str) -> ServedModel | None:
+        """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
+        made = self._made.get((name, version))
+        if made is not None and self._repository.describes(made.manifest):
+            return made
+        return self._load(name, version)
+
+    def _load(self, name: str, version: str) -> ServedModel | None:
+        try:
+            model = self._repository.load(name, version)
+        except CorruptVersion as error:
+            logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
+            return None
+        network = verified_network(model.manifest.architecture, model.tensors, self._device)
+        made = ServedModel(model.manifest, network)
+        _give_memory_back()
+        return made
+
+
+def _give_memory_back() -> None:
+    """Returns to the system what loading took for a while: twice the weights and more, which glibc would keep."""
+    with suppress(AttributeError, OSError):  # another C library has no such function
+        ctypes.CDLL(None).malloc_trim(0)

@@ -6,13 +6,14 @@ The sole reader of the environment. Knows nothing of what the values are used fo
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# A worker more costs some 300 MB; past this many, cores serve better as engine threads.
+# Past this many, cores serve better as engine threads.
 _MOST_WORKERS = 8
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
@@ -75,24 +76,27 @@ class Settings(BaseSettings):
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000
+    stop_delay_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="After SIGTERM: how long requests are still taken while /health/ready says no, "
+            "for load balancers to look elsewhere.",
+        ),
+    ] = 1.0
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
     ] = "info"
 
     @property
     def worker_processes(self) -> int:
-        """Worker processes, with 0 resolved."""
-        return self.workers or min(usable_cores(), _MOST_WORKERS)
+        """Worker processes, with 0 resolved; they are forked, which is sound on Linux alone."""
+        return self.workers or (min(usable_cores(), _MOST_WORKERS) if sys.platform == "linux" else 1)
 
     @property
     def engine_threads(self) -> int:
         """Engine threads per worker, with 0 resolved."""
         return self.threads or max(1, usable_cores() // self.worker_processes)
-
-    def export(self) -> None:
-        """Puts these settings into the environment, for worker processes to find."""
-        for field, value in self:
-            os.environ[f"PENUMBRA_{field.upper()}"] = str(value)
 
 
 def usable_cores() -> int:

@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "max_queue_seconds": (("0.5", 0.5), ("99", 99.0)),
     "mask_cache_bytes": (("0", 0), ("99", 99)),
     "deadline_ms": (("1", 1), ("99", 99)),
+    "stop_delay_seconds": (("0", 0.0), ("2.5", 2.5)),
     "log_level": (("debug", "debug"), ("critical", "critical")),
 }
 WRONG = [
@@ -57,6 +58,7 @@ WRONG = [
     ("max_queue_seconds", "0"),
     ("mask_cache_bytes", "-1"),
     ("deadline_ms", "0"),
+    ("stop_delay_seconds", "-1"),
     ("log_level", "loud"),
 ]
 
@@ -182,13 +184,6 @@ def test_an_unknown_flag_is_told(argument: str) -> None:
     assert "usage: python -m service" in ended.stderr
     assert f"unrecognized arguments: {argument} 5" in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_exported_settings_are_found_by_workers(tmp_path: Path) -> None:
-    """What `export` puts into the environment is read back as the same settings."""
-    settings = Settings(store=tmp_path, port=0, max_rows=7, threads=3, log_level="error", host="::1")
-    settings.export()
-    assert Settings() == settings
 
 
 @pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, None), (0, 256, 1), (5, 1, 5), (5, 256, 5)])

@@ -14,10 +14,11 @@ import sys
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import numpy as np
+
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def load() -> ctypes.CDLL | None:
 
 
 def _has_avx2() -> bool:
+    import torch  # not needed to build
+
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
