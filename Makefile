@@ -31,7 +31,7 @@ train: $(VENV)/.dev ## Train the shipped models again; the same machine gives th
 	$(RUN) -m models train all
 
 docs: $(VENV)/.dev ## Rewrite what is generated in docs/
-	$(RUN) -m service.settings docs/operations.md
+	$(RUN) -m service.reference docs/operations.md
 
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve

@@ -5,8 +5,10 @@ The sole reader of the environment. Knows nothing of what the values are used fo
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Past this many, cores serve better as engine threads.
 _MOST_WORKERS = 8
+# Of Linux control groups, version 2: microseconds of processor time in each period.
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
 
@@ -100,5 +104,9 @@ class Settings(BaseSettings):
 
 
 def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may run on, and a container's limit on processor time if it has one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # there is no such file, or no limit: "max"
+        quota, period = _CPU_LIMIT.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    return cores

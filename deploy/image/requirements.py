@@ -1,4 +1,4 @@
-"""python requirements.py PYPROJECT: prints what serving needs, for pip. The image has no package of the project."""
+"""python requirements.py PYPROJECT: prints what serving needs, for pip. The project itself is run from its sources."""
 
 from __future__ import annotations
 

@@ -192,6 +192,28 @@ def test_engine_threads_share_the_cores(threads: int, workers: int, expected: in
     assert Settings(threads=threads, workers=workers).engine_threads == (expected or usable_cores())
 
 
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("9900000 100000", 8),
+        (None, 8),
+    ],
+)
+def test_a_containers_limit_counts(
+    limit: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where less processor time is allowed than there are cores, workers and threads are made for what is allowed."""
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(limit + "\n")
+    monkeypatch.setattr("service.settings._CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert usable_cores() == cores
+
+
 def test_settings_do_not_change() -> None:
     """Settings are frozen."""
     with pytest.raises(ValidationError, match="frozen"):
