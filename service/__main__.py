@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
@@ -23,6 +26,22 @@ def main(arguments: list[str]) -> None:
         settings = CliApp.run(Settings, cli_args=arguments)
     except ValidationError as error:
         sys.exit("\n".join(_complaints(error)))
+    with ExitStack() as stack:
+        if settings.worker_processes > 1:
+            settings = settings.model_copy(update={"state_dir": _state(settings.state_dir, stack)})
+        _serve(settings)
+
+
+def _state(within: Path | None, stack: ExitStack) -> Path | None:
+    """A directory for this run alone: what an earlier one agreed on is over. None where nothing can be written."""
+    try:
+        return Path(stack.enter_context(TemporaryDirectory(prefix="penumbra-", dir=within)))
+    except OSError as error:
+        print(f"python -m service: models can't be loaded or unloaded while serving: {error}", file=sys.stderr)  # noqa: T201
+        return None
+
+
+def _serve(settings: Settings) -> None:
     settings.export()  # worker processes read the same settings from the environment
     uvicorn.run(
         "service.app:create_app",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import multiprocessing
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -12,8 +14,11 @@ from fastapi_swagger import patch_fastapi
 
 from models.repository import Repository
 from penumbra import __version__
+from service.agreement import Agreement, Alone, Divided, Shared
 from service.api import documentation, health, native, problems
 from service.api.hot import Application
+from service.api.oip import documentation as oip_documentation
+from service.api.oip import routes as oip
 from service.batching import Batcher
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
@@ -38,17 +43,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             dense=settings.plan == "dense",
             device=usable_device(settings.device),
             mask_cache=MaskCache(settings.mask_cache_bytes),
+            agreement=_agreement(settings),
         )
         # What has been made by now stays: the collector need not look at it again, which takes it a tenth of a second.
         gc.collect()
         gc.freeze()
+        following = asyncio.create_task(app.state.inference.catalogue.follow())
         app.state.ready = True
         yield
         app.state.ready = False
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
         await to_thread.run_sync(batcher.close)
 
     app = Application(
-        native.HOT,
+        {**native.HOT, **oip.HOT},
         title="Penumbra",
         version=__version__,
         summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",
@@ -62,7 +72,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.ready = False
     app.include_router(health.router)
     app.include_router(native.router)
+    app.include_router(oip.router)
     problems.install(app)
-    documentation.install(app)
+    documentation.install(app, oip_documentation.PATHS, oip_documentation.SCHEMAS)
     patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app
+
+
+def _agreement(settings: Settings) -> Agreement:
+    """How this process agrees with the other workers, if there are any."""
+    if settings.worker_processes > 1 and multiprocessing.parent_process() is not None:
+        return Shared(settings.state_dir) if settings.state_dir else Divided()
+    return Alone()

@@ -14,7 +14,8 @@ import torch
 from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
-from models.repository import CorruptVersion, Repository
+from models.repository import Repository, RepositoryError
+from service.engine.evaluate import use_one_thread
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network, RowPlan, compile_network
 from service.engine.uncertainty import RegressionDraws, regression_draws
@@ -75,10 +76,14 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
 
 
 def load(repository: Repository, name: str, version: str, *, dense: bool, device: str = "cpu") -> ServedModel | None:
-    """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
+    """A version, verified and compiled; None, and a line in the log, where its files are not as they must be.
+
+    On whichever thread: it is set up as those that will evaluate are.
+    """
+    use_one_thread()
     try:
         model = repository.load(name, version)
-    except CorruptVersion as error:
+    except RepositoryError as error:
         logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
         return None
     network = compile_network(model.manifest.architecture, model.tensors, RowPlan("aligned", 16), device)

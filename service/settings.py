@@ -5,6 +5,7 @@ The sole reader of the environment. Knows nothing of what the values are used fo
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,6 +83,13 @@ class Settings(BaseSettings):
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000
+    state_dir: Annotated[
+        DirectoryPath | None,
+        Field(
+            description="Writable directory in which several worker processes keep what they agree on while they run; "
+            "default: the system's for temporary files."
+        ),
+    ] = None
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
     ] = "info"
@@ -96,10 +104,18 @@ class Settings(BaseSettings):
         """Engine threads per worker, with 0 resolved."""
         return self.threads or max(1, usable_cores() // self.worker_processes)
 
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     def export(self) -> None:
         """Puts these settings into the environment, for worker processes to find."""
         for field, value in self:
-            os.environ[f"PENUMBRA_{field.upper()}"] = str(value)
+            os.environ[f"PENUMBRA_{field.upper()}"] = "" if value is None else str(value)
 
 
 def usable_cores() -> int:

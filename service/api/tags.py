@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -33,6 +34,11 @@ def of_sampling(model: ServedModel, sampling: Sampling) -> bytes:
     )
     # JSON has no zero byte in it, so that no two requests read the same.
     return _tag(_key(b"sample", model.fingerprint), orjson.dumps(options), b"\0", sampling.rows.data)
+
+
+def spelled(tag: bytes, spelling: Any) -> bytes:
+    """The tag of the same answer where its body also depends on how it was asked to be written."""
+    return _tag(tag, orjson.dumps(spelling))
 
 
 # What all answers of a model share; strings alone are kept, so that no model outlives its unloading.

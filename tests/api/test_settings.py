@@ -35,6 +35,7 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "max_queue_seconds": (("0.5", 0.5), ("99", 99.0)),
     "mask_cache_bytes": (("0", 0), ("99", 99)),
     "deadline_ms": (("1", 1), ("99", 99)),
+    "state_dir": (("/", Path("/")), ("tests", Path("tests"))),
     "log_level": (("debug", "debug"), ("critical", "critical")),
 }
 WRONG = [
@@ -59,6 +60,7 @@ WRONG = [
     ("max_queue_seconds", "0"),
     ("mask_cache_bytes", "-1"),
     ("deadline_ms", "0"),
+    ("state_dir", "/canary/does/not/exist"),
     ("log_level", "loud"),
 ]
 
