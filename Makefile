@@ -34,6 +34,9 @@ bench: $(VENV)/.dev ## Measure the engine against naive loops and the dense floo
 bench-http: $(VENV)/.serve ## Measure the service over HTTP beside its floors (needs wrk)
 	$(RUN) -m benchmarks.http
 
+bench-binary: $(VENV)/.serve ## Measure tensors as bytes against tensors as JSON (needs wrk)
+	$(RUN) -m benchmarks.binary
+
 bench-peers: $(VENV)/.serve ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
@@ -52,7 +55,7 @@ $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,train,dev]'
+	$(PIP) install -c constraints.txt --editable '.[serve,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check train bench bench-http bench-peers clean
+.PHONY: help serve test check train bench bench-http bench-binary bench-peers clean

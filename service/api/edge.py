@@ -21,7 +21,7 @@ Decoded = TypeVar("Decoded")
 Headers = list[tuple[bytes, bytes]]
 
 # Bodies up to this size are decoded where they arrive: two milliseconds for one full of digits, else far less.
-_INLINE_BYTES = 1 << 16
+INLINE_BYTES = 1 << 16
 _BYTES = (b"", b"application/octet-stream")
 _DEADLINE = re.compile(rb"[0-9]{1,8}")
 _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
@@ -58,12 +58,12 @@ class Exchange:
         if self._encoding() != b"identity":
             raise UnsupportedMedia("the body must not be compressed: send no Content-Encoding")
         body = await self._body(max_bytes)
-        if len(body) <= _INLINE_BYTES:
+        if len(body) <= INLINE_BYTES:
             return _decode(body, decode)
         return await to_thread.run_sync(_decode, body, decode)
 
     async def read_bytes(
-        self, max_bytes: int, decode: Callable[[bytes], Decoded], *, inline: int = _INLINE_BYTES
+        self, max_bytes: int, decode: Callable[[bytes], Decoded], *, inline: int = INLINE_BYTES
     ) -> Decoded:
         """The body as bytes, inflated where it is compressed, decoded; beyond `inline` bytes on another thread.
 

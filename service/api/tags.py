@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
@@ -36,9 +35,13 @@ def of_sampling(model: ServedModel, sampling: Sampling) -> bytes:
     return _tag(_key(b"sample", model.fingerprint), orjson.dumps(options), b"\0", sampling.rows.data)
 
 
-def spelled(tag: bytes, spelling: Any) -> bytes:
-    """The tag of the same answer where its body also depends on how it was asked to be written."""
-    return _tag(tag, orjson.dumps(spelling))
+def of_request(model: ServedModel, body: bytes) -> bytes:
+    """The strong tag of the answer to these very bytes, for requests that also say how the answer is to be written."""
+    hasher = hashlib.sha256(
+        _key(b"request", model.fingerprint)
+    )  # for large bodies: processors have instructions for it
+    hasher.update(body)
+    return b'"%b"' % hasher.hexdigest()[:32].encode()
 
 
 # What all answers of a model share; strings alone are kept, so that no model outlives its unloading.

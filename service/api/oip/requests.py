@@ -78,7 +78,6 @@ def read(model: ServedModel, limits: Settings, header_length: bytes | None, body
         decoding.check_prediction(tensor.shape[0], model, limits)
         outputs.check(wanted, model, None)
         sampling, read_rows = None, rows()
-        tag: bytes | None = tags.of_prediction(model, read_rows)
     else:
         try:
             sampling = decoding.sampling_of(decoding.read_options(options), tensor.shape[0], rows, model, limits)
@@ -86,7 +85,6 @@ def read(model: ServedModel, limits: Settings, header_length: bytes | None, body
             raise InvalidRequest([(_as_parameter(field), message) for field, message in error.complaints]) from None
         outputs.check(wanted, model, sampling)
         read_rows = sampling.rows
-        tag = tags.of_sampling(model, sampling) if sampling.seeded else None
     return Asked(
         rows=read_rows,
         sampling=sampling,
@@ -94,7 +92,7 @@ def read(model: ServedModel, limits: Settings, header_length: bytes | None, body
         outputs=wanted,
         binary=binary,
         timeout_ms=_timeout(parameters),
-        tag=tag and tags.spelled(tag, [identity, binary, *map(list, wanted)]),
+        tag=tags.of_request(model, body) if sampling is None or sampling.seeded else None,
     )
 
 

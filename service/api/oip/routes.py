@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 
 from service.api import fields
 from service.api.answers import JSON, answered, not_modified
-from service.api.edge import Answer, Exchange
+from service.api.edge import INLINE_BYTES, Answer, Exchange
 from service.api.hot import Handler
 from service.api.oip import metadata, orders, outputs, requests
 from service.api.oip.requests import Asked
@@ -39,6 +39,9 @@ Version = Annotated[str, Path(examples=["1"])]
 
 _LENGTH = b"inference-header-content-length"
 _BYTES = (b"content-type", b"application/octet-stream")
+# A text whose length has few digits, and up to so many bytes with it, are decoded in a millisecond.
+_SHORT = 5
+_INLINE_BINARY = 1 << 20
 _LARGEST_ORDER = 1 << 16  # bytes of a request to the repository
 _UNKNOWN = {"model": ProtocolError, "description": "Unknown model or version"}
 
@@ -47,8 +50,10 @@ async def infer(exchange: Exchange) -> Answer:
     """A prediction, or where seed or samples are among the parameters, a sampling."""
     inference, settings = exchange.state.inference, exchange.state.settings
     model = inference.resolve(**exchange.parameters)
-    decode = partial(requests.read, model, settings, exchange.header(_LENGTH))
-    asked = await exchange.read_bytes(settings.max_body_bytes, decode)
+    length = exchange.header(_LENGTH)
+    decode = partial(requests.read, model, settings, length)
+    inline = _INLINE_BINARY if length and len(length) <= _SHORT else INLINE_BYTES
+    asked = await exchange.read_bytes(settings.max_body_bytes, decode, inline=inline)
     if asked.tag and exchange.already_has(asked.tag):
         return not_modified(asked.tag)
     patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
@@ -56,8 +61,8 @@ async def infer(exchange: Exchange) -> Answer:
         answer, timings = await inference.predict(model, asked.rows, patience, exchange.gone)
     else:
         answer, timings = await inference.sample(model, asked.sampling, patience, exchange.gone)
-    body, length = await _body(model, asked, answer)
-    media = [JSON] if length is None else [_BYTES, (_LENGTH, b"%d" % length)]
+    body, text = await _body(model, asked, answer)
+    media = [JSON] if text is None else [_BYTES, (_LENGTH, b"%d" % text)]
     return answered(media, body, timings, asked.tag)
 
 
