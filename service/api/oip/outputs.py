@@ -100,13 +100,15 @@ def check(wanted: Sequence[Wanted], model: ServedModel, sampling: Sampling | Non
 
 def tensors(fields: Mapping[str, Any], sampling: Sampling | None) -> list[Tensor]:
     """Native fields, see `api.fields`, as tensors; those that are undefined are left out."""
-    named = dict(fields)
-    interval, quantiles = named.pop("interval", None), named.pop("quantiles", None)
-    if interval:
-        named |= {"lower": interval["lower"], "upper": interval["upper"]}
-    if sampling and quantiles:
-        in_order = [quantiles[repr(probability)] for probability in sampling.quantiles]
-        named["quantiles"] = None if in_order[0] is None else np.stack(in_order)
+    named: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "interval":
+            named |= {"lower": value["lower"], "upper": value["upper"]}
+        elif name == "quantiles" and sampling:
+            in_order = [value[repr(probability)] for probability in sampling.quantiles]
+            named[name] = None if in_order[0] is None else np.stack(in_order)
+        else:
+            named[name] = value
     return [Tensor(name, values) for name, values in named.items() if values is not None]
 
 
