@@ -22,7 +22,8 @@ Headers = list[tuple[bytes, bytes]]
 
 # Bodies up to this size are decoded where they arrive: two milliseconds for one full of digits, else far less.
 INLINE_BYTES = 1 << 16
-_BYTES = (b"", b"application/octet-stream")
+# What clients call a body of JSON and bytes: nothing at all, bytes, or, as curl does unless it is told, a form.
+_BYTES = (b"", b"application/octet-stream", b"application/x-www-form-urlencoded")
 _DEADLINE = re.compile(rb"[0-9]{1,8}")
 _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
@@ -67,7 +68,7 @@ class Exchange:
     ) -> Decoded:
         """The body as bytes, inflated where it is compressed, decoded; beyond `inline` bytes on another thread.
 
-        It may be called JSON, bytes, or nothing at all. Raises what `read` raises; `max_bytes` bound it inflated, too.
+        Raises what `read` raises; `max_bytes` bound it inflated, too.
         """
         media = self._headers.get(b"content-type", b"")
         if not (_is_json(media) or _media_type(media) in _BYTES):

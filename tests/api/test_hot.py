@@ -176,6 +176,21 @@ async def test_a_bug_is_answered_and_then_raised(tiny_store: Path) -> None:
                 await client.post("/v1/models/silent/predict", json={"inputs": TINY_ROWS})
 
 
+async def test_a_bug_is_told_in_the_protocols_words(tiny_store: Path) -> None:
+    """Under /v2 it has the form of the protocol, with the request's id and nothing else."""
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError("canary")
+
+    async with running(store=tiny_store) as (app, client):
+        app.state.inference.predict = fail
+        answer = await client.post(
+            "/v2/models/silent/infer", json={"inputs": [TENSOR]}, headers={"X-Request-ID": "mine"}
+        )
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "an internal error; please report it with the request id mine"}
+
+
 def test_made_ids_are_unique(server: Server) -> None:
     """A thousand answers, hot and other, have a thousand ids."""
     made = [

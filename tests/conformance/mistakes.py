@@ -225,8 +225,9 @@ BAD: dict[str, tuple[Sent, int, str]] = {
         400,
         DATA,
     ),
-    "a form": (
-        Sent(b"inputs=canary", Content_Type="application/x-www-form-urlencoded"),
+    "a form": (Sent(b"inputs=canary", Content_Type="application/x-www-form-urlencoded"), 400, "the body is not JSON"),
+    "another media type": (
+        Sent({"inputs": [FLAT]}, Content_Type="text/plain"),
         415,
         "the body must be JSON or bytes",
     ),

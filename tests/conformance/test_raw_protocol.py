@@ -22,6 +22,7 @@ GOOD = {
     "JSON": Sent({"inputs": [FLAT]}, Content_Type="application/json"),
     "JSON with a character set": Sent({"inputs": [FLAT]}, Content_Type="application/json; charset=utf-8"),
     "bytes": Sent({"inputs": [RAW]}, FP64, Content_Type="application/octet-stream"),
+    "JSON that curl calls a form": Sent({"inputs": [FLAT]}, Content_Type="application/x-www-form-urlencoded"),
     "bytes that are called JSON": Sent({"inputs": [RAW]}, FP64, Content_Type="application/json"),
     "a length of all that there is": Sent(
         {"inputs": [FLAT]}, Inference_Header_Content_Length=str(len(orjson.dumps({"inputs": [FLAT]})))

@@ -27,7 +27,7 @@ from service.settings import Settings
 INPUT = "inputs"
 _LENGTH = re.compile(rb"[0-9]{1,12}")
 _SEED = re.compile(r"0|[1-9][0-9]{0,15}")
-_LONGEST_TIMEOUT = 24 * 3600 * 10**6  # microseconds
+LONGEST_TIMEOUT = 24 * 3600 * 10**6  # microseconds
 # Clients tell the server what they have made of a body already, and repeat what its path says.
 _FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
@@ -241,9 +241,9 @@ def _quantiles(text: Any) -> list[Any]:
 def _timeout(parameters: dict[str, Any]) -> float | None:
     """Milliseconds in the queue; the protocol counts microseconds, and 0 is no limit of the caller's."""
     sent = parameters.get("timeout", 0)
-    if type(sent) is not int or not 0 <= sent <= _LONGEST_TIMEOUT:
+    if type(sent) is not int or not 0 <= sent <= LONGEST_TIMEOUT:
         raise InvalidRequest(
-            [("parameters.timeout", f"must be a whole number of microseconds, at most {_LONGEST_TIMEOUT}")]
+            [("parameters.timeout", f"must be a whole number of microseconds, at most {LONGEST_TIMEOUT}")]
         )
     return sent / 1e3 or None
 

@@ -7,19 +7,26 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from penumbra.schemas import MAX_SEED
+from service.api.oip.requests import LONGEST_TIMEOUT
+from service.api.oip.tensors import NUMBERS
+
 Scalar = str | int | float | bool
-_PROTOCOL = ConfigDict(extra="forbid")
+Unused = Annotated[Any, Field(description="Taken, since clients send it, and without effect.")]
 Shape = Annotated[list[int], Field(description="-1 for a dimension of any size")]
+_CLOSED = ConfigDict(extra="forbid")
+_Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+_Digits = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,15})$")]
 
 
 class InferParameters(TypedDict, total=False):
     """How to answer. With seed or samples it is a sampling, else a prediction."""
 
-    __pydantic_config__ = _PROTOCOL  # type: ignore[misc]
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
 
-    seed: Annotated[int | str, Field(description="Names the committee: a whole number from 0, or its digits.")]
+    seed: Annotated[_Seed | _Digits, Field(description="Names the committee: a whole number, or its digits.")]
     samples: Annotated[int, Field(ge=1, description="Thinned networks to ask. Default: the manifest's.")]
-    first_sample: Annotated[int, Field(ge=0, description="Index of the first sample. Default: 0.")]
+    first_sample: Annotated[int, Field(ge=0, le=MAX_SEED, description="Index of the first sample. Default: 0.")]
     method: Literal["dropout", "ensemble"]
     aggregate: Literal["mean", "vote", "weighted"]
     interval: Annotated[float, Field(gt=0, lt=1, description="Level of lower and upper. Default: 0.9.")]
@@ -27,52 +34,69 @@ class InferParameters(TypedDict, total=False):
     dropout: Annotated[float, Field(ge=0, le=1, description="What-if: replaces every layer's p.")]
     draws: Annotated[bool, Field(description="Also the raw samples. Default: false.")]
     binary_data_output: Annotated[bool, Field(description="Outputs as bytes behind the JSON. Default: false.")]
-    timeout: Annotated[int, Field(ge=0, description="Microseconds to wait in the queue, unless X-Deadline-Ms is sent.")]
-    priority: Annotated[int, Field(description="Without effect, like sequence_id, sequence_start and sequence_end.")]
+    timeout: Annotated[
+        int, Field(ge=0, le=LONGEST_TIMEOUT, description="Microseconds in the queue, unless X-Deadline-Ms is sent.")
+    ]
+    priority: Unused
+    sequence_id: Unused
+    sequence_start: Unused
+    sequence_end: Unused
+    content_type: Unused
+    headers: Unused
 
 
 class TensorParameters(TypedDict, total=False):
     """How an input is sent."""
 
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+
     binary_data_size: Annotated[int, Field(ge=0, description="Bytes behind the JSON, in place of data.")]
+    content_type: Unused
 
 
 class InferInput(TypedDict, total=False):
     """A tensor that is sent: nested or flat data, or bytes."""
 
-    __pydantic_config__ = _PROTOCOL  # type: ignore[misc]
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
 
     name: Required[Literal["inputs"]]
-    shape: Required[Annotated[list[int], Field(min_length=2, max_length=2, description="rows, features")]]
-    datatype: Required[Annotated[str, Field(description="FP32, FP64, or any other of numbers")]]
+    shape: Required[
+        Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2, description="rows, features")]
+    ]
+    datatype: Required[Annotated[str, Field(json_schema_extra={"enum": list(NUMBERS)})]]
     data: list[float | list[float]]
-    parameters: TensorParameters
+    parameters: TensorParameters | None
 
 
 class OutputParameters(TypedDict, total=False):
     """How an output is to be written."""
 
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+
     binary_data: Annotated[bool, Field(description="As bytes behind the JSON.")]
+    content_type: Unused
 
 
 class RequestedOutput(TypedDict, total=False):
     """An output that is asked for."""
 
-    __pydantic_config__ = _PROTOCOL  # type: ignore[misc]
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
 
     name: Required[str]
-    parameters: OutputParameters
+    parameters: OutputParameters | None
 
 
 class InferRequest(TypedDict, total=False):
     """What to predict or to sample."""
 
-    __pydantic_config__ = _PROTOCOL  # type: ignore[misc]
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
 
-    id: str
-    parameters: InferParameters
+    id: str | None
+    parameters: InferParameters | None
     inputs: Required[Annotated[list[InferInput], Field(min_length=1, max_length=1)]]
-    outputs: Annotated[list[RequestedOutput], Field(description="None: all that there are.")]
+    outputs: Annotated[list[RequestedOutput] | None, Field(description="None: all that there are.")]
+    model_name: Unused
+    model_version: Unused
 
 
 class InferOutput(TypedDict, total=False):
@@ -188,6 +212,8 @@ class Statistics(BaseModel):
 class IndexRequest(TypedDict, total=False):
     """What to list."""
 
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+
     ready: Annotated[bool, Field(description="Only versions that are served.")]
 
 
@@ -200,10 +226,20 @@ class IndexEntry(BaseModel):
     reason: str
 
 
-class RepositoryRequest(TypedDict, total=False):
-    """Parameters are taken and have no effect; a configuration or files are not taken."""
+class UnloadParameters(TypedDict, total=False):
+    """A configuration or files are not taken."""
 
-    parameters: dict[str, Scalar]
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+
+    unload_dependents: Unused
+
+
+class RepositoryRequest(TypedDict, total=False):
+    """An order, which needs no more than its address says."""
+
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+
+    parameters: UnloadParameters | None
 
 
 class ProtocolError(BaseModel):
