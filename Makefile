@@ -7,41 +7,62 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
-serve: $(VENV)/.serve ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
+serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, try:'
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/models/diabetes/sample -H 'Content-Type: application/json' \\"
 	@echo "    -d '{\"inputs\": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]], \"samples\": 100, \"seed\": 7}'"
 	@exec $(RUN) -m service --port $(PORT)
 
-test: $(VENV)/.dev ## Run every test
+test: $(VENV)/.dev $(VENV)/.kernel ## Run every test
 	$(RUN) -m pytest
 
-check: $(VENV)/.dev ## Lint, types, import contracts and the fast tests
+check: $(VENV)/.dev $(VENV)/.kernel ## Lint, types, import contracts and the fast tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(RUN) -m pytest -m "not slow" -q
 
+kernel: $(VENV)/.kernel ## Compile the engine's kernel
+
 train: $(VENV)/.dev ## Train the shipped models again; the same machine gives the same digests
 	$(RUN) -m models train all
 
-bench: $(VENV)/.dev ## Measure the engine against naive loops and the dense floor
+docs: $(VENV)/.dev ## Rewrite what is generated in docs/
+	$(RUN) -m service.settings docs/operations.md
+
+sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
+	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
+	$(RUN) deploy/image/requirements.py pyproject.toml >build/serve.txt
+	$(VENV)/bin/pip --python build/serve/bin/python --disable-pip-version-check --quiet install -c constraints.txt -r build/serve.txt
+	$(RUN) deploy/image/slim.py build/serve/lib/python3*/site-packages
+	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.cdx.json build/serve/bin/python
+
+image: ## Build the container image (needs docker)
+	docker build --tag penumbra .
+
+image-check: $(VENV)/.dev ## Try the image as it is run: user, read-only, health, signals, the README (needs docker)
+	IMAGE=penumbra $(RUN) -m pytest tests/image
+
+bench: $(VENV)/.dev $(VENV)/.kernel ## Measure the engine against naive loops and the dense floor
 	$(RUN) -m benchmarks.engine
 
-bench-http: $(VENV)/.serve ## Measure the service over HTTP beside its floors (needs wrk)
+bench-http: $(VENV)/.kernel ## Measure the service over HTTP beside its floors (needs wrk)
 	$(RUN) -m benchmarks.http
 
-bench-binary: $(VENV)/.serve ## Measure tensors as bytes against tensors as JSON (needs wrk)
+bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSON (needs wrk)
 	$(RUN) -m benchmarks.binary
 
-bench-peers: $(VENV)/.serve ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
+bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
+bench-startup: $(VENV)/.kernel ## Measure start-up and memory beside a bare import of PyTorch
+	$(RUN) -m benchmarks.startup
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.peers benchmarks/.raw
+	rm -rf $(VENV) service/engine/kernel/kernel-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build benchmarks/.peers benchmarks/.raw
 
 # torch comes first, so that nothing that depends on it picks another build of it.
 $(VENV)/.torch: constraints.txt
@@ -54,8 +75,16 @@ $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	$(PIP) install -c constraints.txt --editable '.[serve]'
 	@touch $@
 
+# The compiler is needed this once: a C compiler that pip brings, so that none has to be installed.
+$(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/engine/kernel/library.py
+	@echo 'Compiling the engine'"'"'s kernel …'
+	$(PIP) install -c constraints.txt --upgrade --target $(VENV)/compiler ziglang
+	PYTHONPATH=$(VENV)/compiler $(RUN) -m service.engine.kernel
+	@rm -rf $(VENV)/compiler
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check train bench bench-http bench-binary bench-peers clean
+.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-peers bench-startup clean

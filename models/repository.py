@@ -91,6 +91,13 @@ class Repository:
             raise CorruptVersion(f"{name}/{version} leads out of the store")
         return _verified(folder, name, version)
 
+    def describes(self, manifest: Manifest) -> bool:
+        """Whether the store's manifest of that name and version is this one; its weights are not read."""
+        try:
+            return _manifest(self.root / manifest.name / manifest.version) == manifest
+        except (OSError, ValidationError):
+            return False
+
     def publish(self, manifest: Manifest, weights: bytes) -> Path:
         """Makes a version visible, whole or not at all; its folder.
 
@@ -131,10 +138,14 @@ def version_order(version: str) -> tuple[Any, ...]:
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), version
 
 
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+
+
 def _verified(folder: Path, name: str, version: str) -> Model:
     where = f"{name}/{version}"
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = _manifest(folder)
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         raise CorruptVersion(f"{where}: {error.strerror or error}") from error

@@ -98,9 +98,13 @@ class ModelList(BaseModel):
 
 
 class Reproducibility(BaseModel):
-    """How rows are filled up so that an answer's bits do not depend on company, and whether this was checked."""
+    """Why an answer's bits do not depend on company, and whether this was checked.
 
-    plan: Literal["aligned", "fixed"]
+    Plan "ordered": every sum in the order of its inputs. Else rows are filled up for PyTorch's products: to a multiple
+    of `rows` ("aligned"), or to `rows` always ("fixed").
+    """
+
+    plan: Literal["ordered", "aligned", "fixed"]
     rows: int
     verified: bool
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -14,7 +13,7 @@ from fastapi_swagger import patch_fastapi
 
 from models.repository import Repository
 from penumbra import __version__
-from service.agreement import Agreement, Alone, Divided, Shared
+from service.agreement import Agreement
 from service.api import documentation, health, native, problems
 from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
@@ -23,31 +22,39 @@ from service.batching import Batcher
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
+from service.served import Loader
 from service.settings import Settings
 
 # The page tells a validator on the internet where the specification is, unless it is told not to.
 _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application; settings default to the environment's."""
+def create_app(
+    settings: Settings | None = None, loader: Loader | None = None, agreement: Agreement | None = None
+) -> FastAPI:
+    """The service as an ASGI application.
+
+    Settings default to the environment's, the loader to one that has not loaded anything yet; without an agreement with
+    other processes, this one decides alone what it serves.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
         batcher = Batcher(settings.engine_threads, settings.max_queue, settings.max_queue_seconds)
+        repository = Repository(settings.store)
         app.state.inference = Inference(
-            Repository(settings.store),
+            repository,
+            loader or new_loader(settings, repository),
             batcher,
-            dense=settings.plan == "dense",
-            device=usable_device(settings.device),
-            mask_cache=MaskCache(settings.mask_cache_bytes),
-            agreement=_agreement(settings),
+            MaskCache(settings.mask_cache_bytes),
+            agreement,
         )
-        # What has been made by now stays: the collector need not look at it again, which takes it a tenth of a second.
-        gc.collect()
+        # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
+        # not even once: imports leave hardly any garbage behind.
         gc.freeze()
+        gc.enable()
         following = asyncio.create_task(app.state.inference.catalogue.follow())
         app.state.ready = True
         yield
@@ -79,8 +86,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _agreement(settings: Settings) -> Agreement:
-    """How this process agrees with the other workers, if there are any."""
-    if settings.worker_processes > 1 and multiprocessing.parent_process() is not None:
-        return Shared(settings.state_dir) if settings.state_dir else Divided()
-    return Alone()
+def new_loader(settings: Settings, repository: Repository) -> Loader:
+    """What makes networks ready to answer, where and how the settings say."""
+    return Loader(repository, usable_device(settings.device))

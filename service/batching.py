@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from service.engine.evaluate import Piece
-from service.engine.tiles import Workspace
+from service.engine.evaluation import Piece
+from service.engine.workspace import Workspace
 from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
 from service.turns import Clock, Turn, Turns
 

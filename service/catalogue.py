@@ -11,12 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from anyio import to_thread
 
 from models.repository import Repository
-from service.agreement import Agreed, Agreement, Alone, Listed
+from service.agreement import Agreed, Agreement, Alone, Stored
 from service.errors import ModelNotReady, Unavailable, UnknownModel
 from service.served import ServedModel, newest_ready
 
@@ -59,7 +60,7 @@ class Catalogue:
         self._agreement = agreement or Alone()
         self._served = _Served(0, {}, {})
         self._changing = asyncio.Lock()
-        self._serve(self._loaded(self._agreement.join(self._all_in_store)))
+        self._serve(self._loaded(self._agreement.join(partial(stored, repository))))
 
     @property
     def models(self) -> Mapping[str, Versions]:
@@ -103,7 +104,7 @@ class Catalogue:
         versions = await to_thread.run_sync(self._repository.versions, name)
         if not versions:
             raise UnknownModel("the store has no model of that name")
-        await self._agree(name, versions)
+        await self._agree({name: versions})
         failed = [version for version in versions if self.models.get(name, {}).get(version) is None]
         if failed:
             raise ModelNotReady(f"not served, see the service's log: {name}/{f', {name}/'.join(failed)}")
@@ -112,15 +113,14 @@ class Catalogue:
         """Serves no version of this model any more, in any process. Raises UnknownModel."""
         if name not in self.models:
             raise UnknownModel("there is no model of that name")
-        await self._agree(name, ())
+        await self._agree({name: ()})
 
     async def index(self) -> list[Entry]:
         """Every version in the store and in service, sorted by name, oldest first."""
-        stored = await to_thread.run_sync(self._all_in_store)
+        found = await to_thread.run_sync(stored, self._repository)
         entries = []
-        for name in sorted({*stored, *self.models}):
-            served = self.models.get(name, {})
-            listed = stored[name].versions if name in stored else ()
+        for name in sorted({*found, *self.models}):
+            served, listed = self.models.get(name, {}), found.get(name, ())
             for version in (*(version for version in served if version not in listed), *listed):
                 ready = served.get(version) is not None
                 reason = "" if ready else "did not pass verification" if version in served else "not loaded"
@@ -128,17 +128,17 @@ class Catalogue:
         return entries
 
     async def follow(self) -> None:
-        """Serves what the other processes have agreed on, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                if self._agreement.current().generation != self._served.generation:
-                    await self._catch_up()
-            except Exception:
-                logger.exception("what is to be served could not be found out, or not loaded; still trying")
+        """Serves what the other processes have agreed on, until it is cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                if self._agreement.generation != self._served.generation:
+                    await self._try_to_catch_up()
+        finally:
+            self._agreement.leave()
 
-    async def _agree(self, name: str, versions: tuple[str, ...]) -> None:
-        agreed = await to_thread.run_sync(self._agreement.change, name, versions)
+    async def _agree(self, models: Stored) -> None:
+        agreed = await to_thread.run_sync(self._agreement.change, models)
         await self._catch_up()
         end = time.monotonic() + PATIENCE_SECONDS
         while not self._agreement.all_reached(agreed.generation):
@@ -146,9 +146,15 @@ class Catalogue:
                 raise Unavailable("agreed, but not every worker process has followed yet")
             await asyncio.sleep(LOOK_SECONDS / 2)
 
+    async def _try_to_catch_up(self) -> None:
+        try:
+            await self._catch_up()
+        except Exception:
+            logger.exception("what is to be served could not be loaded; still trying")
+
     async def _catch_up(self) -> None:
         async with self._changing:
-            agreed = self._agreement.current()
+            agreed = await to_thread.run_sync(self._agreement.current)
             if agreed.generation != self._served.generation:
                 self._serve(await to_thread.run_sync(self._loaded, agreed))
 
@@ -170,5 +176,7 @@ class Catalogue:
         self._served = served
         self._agreement.reach(served.generation)
 
-    def _all_in_store(self) -> dict[str, Listed]:
-        return {name: Listed(self._repository.versions(name)) for name in self._repository.names()}
+
+def stored(repository: Repository) -> Stored:
+    """Every version that a store has now."""
+    return {name: repository.versions(name) for name in repository.names()}

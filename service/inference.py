@@ -9,19 +9,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from models.features import Float64
 from models.repository import Repository
 from service.agreement import Agreement
 from service.batching import Batcher, Timings
-from service.catalogue import Catalogue
+from service.catalogue import Catalogue, Load
+from service.counts import Counts
 from service.engine.mask_cache import MaskCache
 from service.errors import NotApplicable
 from service.jobs import Job, Prediction, Sampled, Sampling
-from service.served import ServedModel, load
-from service.tally import Tally
+from service.served import ServedModel
 
 Gone = Callable[[], bool]
 
@@ -29,24 +28,23 @@ Gone = Callable[[], bool]
 class Inference:
     """The models that are served, and how to ask them.
 
-    `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line. `tallies` are by the name
-    and version of a model, since this process began.
+    `load` makes a version ready to answer, or None where it does not pass verification; `gone` tells whether a caller
+    has hung up, `patience` how many seconds it waits in line. `counts` are by the name and version of a model, since
+    this process began.
     """
 
     def __init__(
         self,
         repository: Repository,
+        load: Load,
         batcher: Batcher,
-        *,
-        dense: bool = False,
-        device: str = "cpu",
         mask_cache: MaskCache | None = None,
         agreement: Agreement | None = None,
     ) -> None:
         self._batcher, self._masks = batcher, mask_cache
-        self.catalogue = Catalogue(repository, partial(load, repository, dense=dense, device=device), agreement)
+        self.catalogue = Catalogue(repository, load, agreement)
         self.resolve = self.catalogue.resolve
-        self.tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+        self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
 
     async def predict(
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
@@ -73,12 +71,12 @@ class Inference:
 
     async def _run(self, job: Job, patience: float, gone: Gone) -> tuple[Any, Timings]:
         manifest = job.model.manifest
-        tally = self.tallies[manifest.name, manifest.version]
+        counts = self.counts[manifest.name, manifest.version]
         began = time.monotonic()
         try:
             timings = await self._batcher.run(job, patience, gone)
         except BaseException:
-            tally.failed(time.monotonic() - began)
+            counts.failed(time.monotonic() - began)
             raise
-        tally.answered(len(job.rows), timings.queue, timings.compute)
+        counts.answered(len(job.rows), timings.queue, timings.compute)
         return job.answer(), timings

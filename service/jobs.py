@@ -17,12 +17,13 @@ import numpy as np
 
 from models.features import Float32, Float64, InvalidRows
 from service.engine import cost, uncertainty
-from service.engine.evaluate import Evaluation, Piece
+from service.engine.evaluate import evaluation
+from service.engine.evaluation import Piece
 from service.engine.mask_cache import MaskCache
 from service.engine.plan import Cut
 from service.engine.query import Committee, Query
-from service.engine.tiles import Workspace
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
+from service.engine.workspace import Workspace
 from service.served import ServedModel
 
 # Numbers that one piece of summarising reads: some ten milliseconds' work.
@@ -96,8 +97,7 @@ class Job:
         network, committee = self.model.network, self.committee
         if committee is None:
             return id(network), "full"
-        alone = not self.model.dense and cost.way(network, self.cut, len(self.rows)) != "tiles"
-        return None if alone else (id(network), committee.p)
+        return id(network), committee.p
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -115,16 +115,9 @@ class Job:
         rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
         ends = accumulate(len(job.rows) for job in jobs)
         queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
-        evaluation = Evaluation(
-            self.model.network,
-            queries,
-            threads,
-            way="tiles" if self.model.dense else None,
-            cut=self.cut,
-            cache=self.cache,
-        )
-        yield from evaluation.stages()
-        yield _conclusions(jobs, evaluation.outputs)
+        asked = evaluation(self.model.network, queries, threads, cut=self.cut, cache=self.cache)
+        yield from asked.stages()
+        yield _conclusions(jobs, asked.outputs)
 
     def answer(self) -> Any:
         """The answer, once all stages are done."""
@@ -206,14 +199,13 @@ def _rows(answer: Answer, some: slice) -> Answer:
     """The part of an answer that is about these rows."""
     if isinstance(answer, Prediction):
         return Prediction(answer.mean[some], None if answer.aleatoric_std is None else answer.aleatoric_std[some])
-    return Sampled(answer.summary[some], None if answer.draws is None else answer.draws[:, some])
+    return Sampled(answer.summary.some(some), None if answer.draws is None else answer.draws[:, some])
 
 
 def joined(parts: Sequence[Any]) -> Any:
     """Answers about successive rows as one."""
     if isinstance(parts[0], Prediction):
-        stds = [part.aleatoric_std for part in parts]
-        return Prediction(np.concatenate([part.mean for part in parts]), uncertainty.joined(stds))
+        return uncertainty.joined(parts)
     draws = [part.draws for part in parts if part.draws is not None]
     summary = uncertainty.joined([part.summary for part in parts])
     return Sampled(summary, np.concatenate(draws, axis=1) if draws else None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,9 +19,9 @@ from models.manifest import Manifest
 from models.repository import Repository, RepositoryError
 from service.engine.evaluate import use_one_thread
 from service.engine.masks import STREAM_VERSION
-from service.engine.plan import Cut, Network, RowPlan, compile_network
+from service.engine.plan import Cut, Network
 from service.engine.uncertainty import RegressionDraws, regression_draws
-from service.engine.verify import with_verified_plan
+from service.engine.verify import verified_network
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +31,17 @@ _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capabili
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that passed verification, ready to answer; `dense` pins one way of evaluation for all requests."""
+    """A version that passed verification, ready to answer."""
 
     manifest: Manifest
     network: Network
-    dense: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
         """What an answer's bits depend on besides the request: the model, and this kind of processor and build."""
         plan, device = self.network.row_plan, self.network.device
         named = (self.manifest.name, self.manifest.version, self.manifest.digest)
-        ways = (plan.kind, plan.rows, self.network.may_thin, self.dense)
-        return ":".join(map(str, (*named, STREAM_VERSION, *ways, device.type, *_BUILD)))
+        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, device.type, *_BUILD)))
 
     @cached_property
     def full(self) -> Cut:
@@ -75,16 +75,45 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
     return next((model for model in reversed(list(versions.values())) if model is not None), None)
 
 
-def load(repository: Repository, name: str, version: str, *, dense: bool, device: str = "cpu") -> ServedModel | None:
-    """A version, verified and compiled; None, and a line in the log, where its files are not as they must be.
+class Loader:
+    """Makes versions of a store ready to answer, on a device.
 
-    On whichever thread: it is set up as those that will evaluate are.
+    What was made before worker processes were forked is shared by all of them, as long as the store still has it.
     """
-    use_one_thread()
-    try:
-        model = repository.load(name, version)
-    except RepositoryError as error:
-        logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
-        return None
-    network = compile_network(model.manifest.architecture, model.tensors, RowPlan("aligned", 16), device)
-    return ServedModel(model.manifest, with_verified_plan(network), dense)
+
+    def __init__(self, repository: Repository, device: str = "cpu") -> None:
+        self._repository, self._device = repository, device
+        self._made: dict[tuple[str, str], ServedModel] = {}
+
+    def prepare(self) -> None:
+        """Makes everything that is in the store now, for processes to be forked."""
+        self._made = {}
+        for name in self._repository.names():
+            for version in self._repository.versions(name):
+                if (model := self._load(name, version)) is not None:
+                    self._made[name, version] = model
+
+    def __call__(self, name: str, version: str) -> ServedModel | None:
+        """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
+        made = self._made.get((name, version))
+        if made is not None and self._repository.describes(made.manifest):
+            return made
+        return self._load(name, version)
+
+    def _load(self, name: str, version: str) -> ServedModel | None:
+        use_one_thread()  # whichever this is: it is set up as those that will evaluate are
+        try:
+            model = self._repository.load(name, version)
+        except RepositoryError as error:
+            logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
+            return None
+        network = verified_network(model.manifest.architecture, model.tensors, self._device)
+        made = ServedModel(model.manifest, network)
+        _give_memory_back()
+        return made
+
+
+def _give_memory_back() -> None:
+    """Returns to the system what loading took for a while: twice the weights and more, which glibc would keep."""
+    with suppress(AttributeError, OSError):  # another C library has no such function
+        ctypes.CDLL(None).malloc_trim(0)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# A worker more costs some 300 MB; past this many, cores serve better as engine threads.
+# Past this many, cores serve better as engine threads.
 _MOST_WORKERS = 8
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
@@ -51,13 +52,6 @@ class Settings(BaseSettings):
         Literal["auto", "cpu", "cuda"],
         Field(description="Where networks are evaluated; auto: on a GPU if there is one. Masks are the same on all."),
     ] = "auto"
-    plan: Annotated[
-        Literal["auto", "dense"],
-        Field(
-            description="How sampling is evaluated. auto: by the request's rows, as is fastest; "
-            "dense: one way for all, so that requests of different sizes agree to the last bit."
-        ),
-    ] = "auto"
     max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 4 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="Most rows in one request.")] = 16_384
     max_samples: Annotated[int, Field(ge=1, description="Most samples in one request.")] = 100_000
@@ -83,21 +77,22 @@ class Settings(BaseSettings):
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000
-    state_dir: Annotated[
-        DirectoryPath | None,
+    stop_delay_seconds: Annotated[
+        float,
         Field(
-            description="Writable directory in which several worker processes keep what they agree on while they run; "
-            "default: the system's for temporary files."
+            ge=0,
+            description="After SIGTERM: how long requests are still taken while /health/ready says no, "
+            "for load balancers to look elsewhere.",
         ),
-    ] = None
+    ] = 1.0
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
     ] = "info"
 
     @property
     def worker_processes(self) -> int:
-        """Worker processes, with 0 resolved."""
-        return self.workers or min(usable_cores(), _MOST_WORKERS)
+        """Worker processes, with 0 resolved; they are forked, which is sound on Linux alone."""
+        return self.workers or (min(usable_cores(), _MOST_WORKERS) if sys.platform == "linux" else 1)
 
     @property
     def engine_threads(self) -> int:
@@ -111,11 +106,6 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
-
-    def export(self) -> None:
-        """Puts these settings into the environment, for worker processes to find."""
-        for field, value in self:
-            os.environ[f"PENUMBRA_{field.upper()}"] = "" if value is None else str(value)
 
 
 def usable_cores() -> int:

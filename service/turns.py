@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.engine.evaluate import Piece, use_one_thread
-from service.engine.tiles import Workspace
+from service.engine.evaluate import use_one_thread
+from service.engine.evaluation import Piece
+from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded
 
 Clock = Callable[[], float]

@@ -11,11 +11,14 @@ from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.features import Float32
 from models.networks import build
 from service.engine.plan import Network, RowPlan, compile_network
-from service.engine.verify import with_verified_plan
+from service.engine.verify import verified_network
 
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "leaky_relu")
 NORMS = ("none", "batch", "layer")
 
+ENGINES = ("kernel", "torch")
+
+engines = st.sampled_from(ENGINES)
 seeds = st.integers(0, 2**53 - 1)
 probabilities = st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.floats(0.0, 1.0))
 heads = st.one_of(
@@ -59,10 +62,14 @@ def module_of(architecture: Mlp, seed: int = 0) -> nn.Sequential:
     return module.eval()
 
 
-def compiled(architecture: Mlp, module: nn.Module, *, plan: RowPlan | None = None) -> Network:
-    """The engine's network for a module, with its row plan verified unless one is given."""
-    network = compile_network(architecture, module.state_dict(), plan or RowPlan("aligned", 16))
-    return network if plan else with_verified_plan(network)
+def compiled(architecture: Mlp, module: nn.Module, engine: str = "kernel", *, plan: RowPlan | None = None) -> Network:
+    """The engine's network for a module: as it is served by one of ENGINES, or for one row plan, unverified."""
+    tensors = module.state_dict()
+    if plan:
+        return compile_network(architecture, tensors, plan)
+    network = verified_network(architecture, tensors, kernel=engine == "kernel")
+    assert (network.row_plan.kind == "ordered") == (engine == "kernel")
+    return network
 
 
 def rows_of(count: int, inputs: int, seed: int = 0) -> Float32:

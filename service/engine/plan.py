@@ -1,8 +1,9 @@
 """Networks compiled for evaluation: spelled-out layers and tensors become a short list of steps.
 
-Batch normalisation is folded into the product before it; every width is filled up with zero columns to a multiple
-of LANES, so that elementwise kernels never meet a ragged end, where they would use other instructions and give other
-bits. Knows nothing of rows, seeds or threads; compiles once and is never changed.
+Batch normalisation is folded into the product before it. Laid out for PyTorch, every width is filled up with zero
+columns to a multiple of LANES, so that elementwise operations never meet a ragged end, where they would use other
+instructions and give other bits; the kernel has a layout of its own. Knows nothing of rows, seeds or threads; compiles
+once and is never changed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,6 @@ from models.architecture import Architecture
 from models.layers import (
     NORM_EPSILON,
     Activation,
-    ActivationName,
     Block,
     Dropout,
     Layer,
@@ -32,7 +32,9 @@ from models.layers import (
     flops,
     walk,
 )
+from service.engine.kernel.program import BLOCK, Program, panels
 from service.engine.masks import lane_thresholds
+from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
 
 LANES = 16
 # The most arithmetic in one piece of work, so that no request holds a thread for more than about 20 ms.
@@ -42,60 +44,17 @@ _TILE_NUMBERS, _GPU_TILE_NUMBERS = 1 << 18, 1 << 26
 _FEWEST_PAIRS, _MOST_PAIRS = 128, 4096
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Product:
-    """x W + b: weight [inputs, outputs] and bias [outputs], both widths multiples of LANES."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Activate:
-    """An elementwise function, in place."""
-
-    function: ActivationName
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Normalise:
-    """Layer normalisation over the first `width` units: weight [width], bias [width]."""
-
-    weight: Tensor
-    bias: Tensor
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Multiply by the mask of dropout site number `site`."""
-
-    site: int
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Remember x for the next AddKept."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddKept:
-    """Add what the matching Keep remembered."""
-
-
-Step: TypeAlias = Product | Activate | Normalise | Drop | Keep | AddKept
-
-
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """How rows are filled up before a product, so that its bits do not depend on how many rows there are.
+    """Why a product's bits do not depend on how many rows there are.
 
-    "aligned": to a multiple of `rows`. "fixed": every product has exactly `rows` rows, slower and for builds where
-    alignment alone does not hold. `verified` says that this process compared bits (see `verify`).
+    "ordered": the kernel adds up every output in the order of its inputs. With PyTorch, rows are filled up: "aligned",
+    to a multiple of `rows`; "fixed", every product has exactly `rows` rows, slower and for builds where alignment alone
+    does not hold. `verified` says that this process compared bits (see `verify`).
     """
 
-    kind: Literal["aligned", "fixed"]
-    rows: int
+    kind: Literal["ordered", "aligned", "fixed"]
+    rows: int = 1
     verified: bool = False
 
     def padded(self, rows: int) -> int:
@@ -109,8 +68,7 @@ class Cut:
 
     `before` has no active dropout; `after` begins with the first active site, or is empty. `width` is that of x
     between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p), `thresholds`
-    what each lane is compared with. `work` and `thinned_work` are multiply-adds of one pair of sample and row beyond
-    the prefix: with all units, and as expected with the kept ones alone (None where a step needs all units).
+    what each lane is compared with. `work` is the multiply-adds of one pair of sample and row beyond the prefix.
     """
 
     before: tuple[Step, ...]
@@ -120,15 +78,8 @@ class Cut:
     sites: tuple[tuple[int, int, float], ...]
     thresholds: npt.NDArray[np.uint16]
     work: float
-    thinned_work: float | None
-
-    @cached_property
-    def first_weights(self) -> int:
-        """Weights of a product that follows the first site at once; 0 where something else does, or a block is open."""
-        match self.after[:2]:
-            case (Drop(), Product(weight, _)) if not self.kept:
-                return weight.numel()
-        return 0
+    # The same for the kernel, where it evaluates.
+    program: Program | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +95,6 @@ class Network:
     widest: int
     row_plan: RowPlan
     trained: Cut
-    # Whether a row's bits were found not to depend on its place when units are left out (see `verify`).
-    may_thin: bool = False
 
     @cached_property
     def device(self) -> torch.device:
@@ -159,7 +108,9 @@ class Network:
 
     @cached_property
     def pairs_per_tile(self) -> int:
-        """The most (sample, row) pairs that are evaluated at once with all units."""
+        """The most (sample, row) pairs that are evaluated at once, as one piece of work."""
+        if self.row_plan.kind == "ordered":
+            return max(BLOCK, PIECE_FLOPS // max(1, self.flops_per_row) // BLOCK * BLOCK)
         if self.row_plan.kind == "fixed":
             return self.row_plan.rows
         if not self.on_cpu:
@@ -178,11 +129,10 @@ class Network:
 
     def cut(self, what_if: float | None) -> Cut:
         """The cut as trained, or with every p replaced by `what_if`."""
-        return (
-            self.trained
-            if what_if is None
-            else _cut(self.steps, self.site_widths, self.probabilities(what_if), self.inputs)
-        )
+        if what_if is None:
+            return self.trained
+        shape = self.inputs, self.outputs
+        return _cut(self.steps, self.site_widths, self.probabilities(what_if), *shape, self.row_plan)
 
 
 def compile_network(
@@ -191,69 +141,53 @@ def compile_network(
     """The steps of an architecture with these (verified) tensors, on a device."""
     layers = architecture.layers()
     sites = dropout_sites(layers)
-    steps = tuple(_Compiler(tensors, device).steps(layers))
+    steps = tuple(_Compiler(tensors, device, for_kernel=row_plan.kind == "ordered").steps(layers))
     widths, ps = tuple(site.width for site in sites), tuple(site.p for site in sites)
+    shape = architecture.inputs, architecture.head.width
     return Network(
         steps=steps,
         site_widths=widths,
         site_ps=ps,
-        trained=_cut(steps, widths, ps, architecture.inputs),
-        inputs=architecture.inputs,
-        outputs=architecture.head.width,
+        trained=_cut(steps, widths, ps, *shape, row_plan),
+        inputs=shape[0],
+        outputs=shape[1],
         flops_per_row=sum(flops(layer) for _, layer in walk(layers)),
-        widest=max(max(step.weight.shape) for step in steps if isinstance(step, Product)),
+        widest=max(padded_width(max(step.inputs, step.outputs)) for step in steps if isinstance(step, Product)),
         row_plan=row_plan,
     )
 
 
-def _cut(steps: tuple[Step, ...], widths: tuple[int, ...], ps: tuple[float, ...], inputs: int) -> Cut:
+def _cut(
+    steps: tuple[Step, ...],
+    widths: tuple[int, ...],
+    ps: tuple[float, ...],
+    inputs: int,
+    outputs: int,
+    row_plan: RowPlan,
+) -> Cut:
     active = (place for place, step in enumerate(steps) if isinstance(step, Drop) and ps[step.site] > 0.0)
     place = next(active, len(steps))
     before = steps[:place]
     after = steps[place:]
-    products = [step.weight.shape[1] for step in before if isinstance(step, Product)]
+    products = [padded_width(step.outputs) for step in before if isinstance(step, Product)]
+    sites = tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False))
     return Cut(
         before=before,
         after=after,
         width=products[-1] if products else padded_width(inputs),
         kept=sum(isinstance(step, Keep) for step in before) - sum(isinstance(step, AddKept) for step in before),
-        sites=tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False)),
+        sites=sites,
         thresholds=lane_thresholds(widths, ps),
-        work=sum(float(step.weight.numel()) for step in after if isinstance(step, Product)),
-        thinned_work=_thinned_work(after, ps),
+        work=sum(float(step.inputs * step.outputs) for step in after if isinstance(step, Product)),
+        program=Program(steps, sites, len(before), inputs, outputs) if row_plan.kind == "ordered" else None,
     )
-
-
-def _thinned_work(after: tuple[Step, ...], ps: tuple[float, ...]) -> float | None:
-    """Multiply-adds of a pair when dropped units are left out of every product."""
-    if not all(isinstance(step, (Product, Activate, Drop)) for step in after) or 1.0 in ps:
-        return None
-    work, kept = 0.0, 1.0
-    for place, step in enumerate(after):
-        if isinstance(step, Drop):
-            kept = 1.0 - ps[step.site]
-        elif isinstance(step, Product):
-            site = site_after(after, place)
-            work += step.weight.numel() * kept * (1.0 if site is None else 1.0 - ps[site])
-            kept = 1.0
-    return work
-
-
-def site_after(steps: tuple[Step, ...], place: int) -> int | None:
-    """The dropout site that the outputs of the product at `place` pass through, if any before the next product."""
-    for step in steps[place + 1 :]:
-        if isinstance(step, Drop):
-            return step.site
-        if isinstance(step, Product):
-            return None
-    return None
 
 
 class _Compiler:
     """One walk over the layers; counts dropout sites on its way."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], device: str) -> None:
-        self._tensors, self._device = tensors, device
+    def __init__(self, tensors: Mapping[str, Tensor], device: str, *, for_kernel: bool) -> None:
+        self._tensors, self._device, self._for_kernel = tensors, device, for_kernel
         self._sites = 0
 
     def steps(self, layers: tuple[Layer, ...], prefix: str = "") -> list[Step]:
@@ -294,11 +228,13 @@ class _Compiler:
             weight = weight * factor[:, None]
             bias = (bias - mean) * factor + shift
         outputs, inputs = weight.shape
+        if self._for_kernel:
+            return Product(*panels(weight.T, bias), inputs, outputs)
         padded_weight = torch.zeros(padded_width(inputs), padded_width(outputs))
         padded_weight[:inputs, :outputs] = weight.T
         padded_bias = torch.zeros(padded_width(outputs))
         padded_bias[:outputs] = bias
-        return Product(padded_weight.to(self._device), padded_bias.to(self._device))
+        return Product(padded_weight.to(self._device), padded_bias.to(self._device), inputs, outputs)
 
 
 def padded_width(width: int) -> int:

@@ -16,40 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.features import Float32
 from models.layers import NORM_EPSILON
-from service.engine.masks import Stream, kept_scale
-from service.engine.plan import Activate, AddKept, Cut, Drop, Keep, Normalise, Product, Step, padded_width
+from service.engine.masks import kept_scale
+from service.engine.plan import Cut, padded_width
+from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
+from service.engine.workspace import Workspace
 
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
 MASK_SLOT = -1
-_CPU = torch.device("cpu")
-# Views of buffers that are remembered: making one costs as much as a small operation.
-_MOST_VIEWS = 1024
-
-
-class Workspace:
-    """One thread's buffers and random stream, kept between tiles so that none is made in steady state."""
-
-    def __init__(self) -> None:
-        self.stream = Stream()
-        self._buffers: dict[int, Tensor] = {}
-        self._views: dict[tuple[int, int, int, torch.device], Tensor] = {}
-
-    def take(self, slot: int, rows: int, width: int, device: torch.device = _CPU) -> Tensor:
-        """An uninitialised [rows, width] view; it overwrites what was last taken from that slot."""
-        key = slot, rows, width, device
-        view = self._views.get(key)
-        if view is None:
-            size = rows * width
-            buffer = self._buffers.get(slot)
-            if buffer is None or buffer.numel() < size or buffer.device != device:
-                buffer = self._buffers[slot] = torch.empty(size, device=device)
-                self._views.clear()
-            elif len(self._views) >= _MOST_VIEWS:
-                self._views.clear()
-            view = self._views[key] = buffer[:size].view(rows, width)
-        return view
 
 
 class Run(NamedTuple):
@@ -58,19 +32,6 @@ class Run(NamedTuple):
     queries: int
     samples: int
     rows: int
-
-
-class Tile(NamedTuple):
-    """What is evaluated at once: queries that follow one another, or a part of one.
-
-    `rows` are places among the rows of all queries, `sizes` each query's (samples, rows). `kept` [samples of all,
-    lanes] says which units are kept; the outputs go into `out` [pairs, outputs].
-    """
-
-    rows: slice
-    sizes: Sequence[tuple[int, int]]
-    kept: npt.NDArray[np.bool_]
-    out: Float32
 
 
 class Layout:

@@ -7,8 +7,8 @@ and never depends on how the sampling was cut into pieces. Knows nothing of mask
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,8 +41,7 @@ class RegressionDraws:
     variances: Float64 | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Interval:
+class Interval(NamedTuple):
     """A central interval [rows, outputs]; bounds None where it is undefined."""
 
     level: float
@@ -51,8 +50,7 @@ class Interval:
     upper: Float64 | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RegressionSummary:
+class RegressionSummary(NamedTuple):
     """All arrays [rows, outputs]; None where undefined (spreads at one sample, noise that is not known)."""
 
     mean: Float64
@@ -63,7 +61,7 @@ class RegressionSummary:
     interval: Interval
     quantiles: dict[float, Float64 | None]
 
-    def __getitem__(self, rows: slice) -> RegressionSummary:
+    def some(self, rows: slice) -> RegressionSummary:
         """The summary of some of its rows: views."""
         interval = self.interval
         return RegressionSummary(
@@ -77,8 +75,7 @@ class RegressionSummary:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassificationSummary:
+class ClassificationSummary(NamedTuple):
     """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats."""
 
     winners: np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -91,7 +88,7 @@ class ClassificationSummary:
     variation_ratio: Float64
     votes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
-    def __getitem__(self, rows: slice) -> ClassificationSummary:
+    def some(self, rows: slice) -> ClassificationSummary:
         """The summary of some of its rows: views."""
         return ClassificationSummary(
             self.winners[rows],
@@ -195,7 +192,7 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """Summaries of successive rows as one: arrays end to end, None where it was None."""
+    """Named tuples of arrays about successive rows as one: arrays end to end, None where it was None."""
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
@@ -205,9 +202,8 @@ def _joined(parts: Sequence[Any]) -> Any:
         return np.concatenate(parts)
     if isinstance(first, dict):
         return {name: _joined([part[name] for part in parts]) for name in first}
-    if isinstance(first, (RegressionSummary, ClassificationSummary, Interval)):
-        names = (field.name for field in fields(first))
-        return type(first)(*(_joined([getattr(part, name) for part in parts]) for name in names))
+    if isinstance(first, tuple):
+        return type(first)(*map(_joined, zip(*parts, strict=True)))
     return first
 
 

@@ -26,7 +26,7 @@ class Server:
     """
 
     def __init__(self, **settings: object) -> None:
-        settings = {"port": 0, "workers": 1, "threads": 2, **settings}
+        settings = {"port": 0, "workers": 1, "threads": 2, "stop_delay_seconds": 0, **settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PENUMBRA_")}
         environment.update({f"PENUMBRA_{name.upper()}": str(value) for name, value in settings.items()})
         self.url = ""

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from service.batching import COMPANY_SECONDS, Batcher
-from service.engine.evaluate import Piece
+from service.engine.evaluation import Piece
 from service.errors import CallerGone, DeadlineExceeded, QueueFull
 from service.inference import Inference
 from tests.api.test_queue import HANG, PATH, HandClock, Work, held_queue, held_service

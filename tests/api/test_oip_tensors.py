@@ -18,7 +18,7 @@ from models.repository import Repository
 from service.api.oip import outputs, requests
 from service.api.oip.tensors import FLOATS, NUMBERS, Tensor
 from service.errors import InvalidRequest
-from service.served import ServedModel, load
+from service.served import Loader, ServedModel
 from service.settings import Settings
 
 LIMITS = Settings.model_construct()
@@ -28,7 +28,7 @@ WIDTH = 3
 @pytest.fixture(scope="module")
 def model(tiny_store: Path) -> ServedModel:
     """A model of three inputs."""
-    found = load(Repository(tiny_store), "silent", "1", dense=False)
+    found = Loader(Repository(tiny_store))("silent", "1")
     assert found
     return found
 

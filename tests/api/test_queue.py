@@ -16,10 +16,11 @@ from fastapi import FastAPI
 from models.repository import Repository
 from service import batching
 from service.batching import Batcher, Timings
-from service.engine.evaluate import Piece
-from service.engine.tiles import Workspace
+from service.engine.evaluation import Piece
+from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
 from service.inference import Inference
+from service.served import Loader
 from tests.api.inside import running
 from tests.api.wire import TINY_ROWS, assert_problem
 
@@ -122,7 +123,8 @@ async def held_service(store: Path, max_queue: int = 1024) -> AsyncIterator[tupl
 @asynccontextmanager
 async def _held_service(store: Path, max_queue: int) -> AsyncIterator[tuple[Queue, FastAPI, httpx.AsyncClient]]:
     async with running(store=store) as (app, client), held_queue(max_queue) as queue:
-        app.state.inference = Inference(Repository(store), queue.batcher)
+        repository = Repository(store)
+        app.state.inference = Inference(repository, Loader(repository), queue.batcher)
         yield queue, app, client
 
 

@@ -24,7 +24,6 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "workers": (("2", 2), ("256", 256)),
     "threads": (("3", 3), ("256", 256)),
     "device": (("cpu", "cpu"), ("auto", "auto")),
-    "plan": (("dense", "dense"), ("auto", "auto")),
     "max_body_bytes": (("1", 1), ("99", 99)),
     "max_rows": (("1", 1), ("99", 99)),
     "max_samples": (("1", 1), ("99", 99)),
@@ -35,7 +34,7 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "max_queue_seconds": (("0.5", 0.5), ("99", 99.0)),
     "mask_cache_bytes": (("0", 0), ("99", 99)),
     "deadline_ms": (("1", 1), ("99", 99)),
-    "state_dir": (("/", Path("/")), ("tests", Path("tests"))),
+    "stop_delay_seconds": (("0", 0.0), ("2.5", 2.5)),
     "log_level": (("debug", "debug"), ("critical", "critical")),
 }
 WRONG = [
@@ -48,7 +47,6 @@ WRONG = [
     ("workers", "-1"),
     ("threads", "-1"),
     ("device", "canary"),
-    ("plan", "canary"),
     ("max_body_bytes", "0"),
     ("max_body_bytes", "8MiB"),
     ("max_rows", "1e3"),
@@ -60,7 +58,7 @@ WRONG = [
     ("max_queue_seconds", "0"),
     ("mask_cache_bytes", "-1"),
     ("deadline_ms", "0"),
-    ("state_dir", "/canary/does/not/exist"),
+    ("stop_delay_seconds", "-1"),
     ("log_level", "loud"),
 ]
 
@@ -148,15 +146,17 @@ def test_a_wrong_value_is_refused(field: str, written: str, monkeypatch: pytest.
 @pytest.mark.parametrize("through", ["flag", "environment"])
 def test_a_wrong_value_is_told_in_one_line(through: str) -> None:
     """The service ends at once with one line for each wrong value: flag, variable and rule; no traceback."""
-    wrong = {"max_rows": "canary", "plan": "canary"}
+    wrong = {"max_rows": "canary", "device": "canary"}
     if through == "flag":
         ended = run_service(*(part for field, value in wrong.items() for part in (flag(field), value)))
     else:
         ended = run_service(**{variable(field): value for field, value in wrong.items()})
     assert ended.returncode not in {0, None}
     assert ended.stdout == ""
-    plan, rows = sorted(ended.stderr.splitlines(), key=len)
-    assert plan == "python -m service: error: --plan (or PENUMBRA_PLAN): Input should be 'auto' or 'dense'"
+    rows, device = sorted(ended.stderr.splitlines(), key=lambda line: "device" in line)
+    assert device == (
+        "python -m service: error: --device (or PENUMBRA_DEVICE): Input should be 'auto', 'cpu' or 'cuda'"
+    )
     assert rows.startswith(
         "python -m service: error: --max-rows (or PENUMBRA_MAX_ROWS): Input should be a valid integer"
     )
@@ -184,13 +184,6 @@ def test_an_unknown_flag_is_told(argument: str) -> None:
     assert "usage: python -m service" in ended.stderr
     assert f"unrecognized arguments: {argument} 5" in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_exported_settings_are_found_by_workers(tmp_path: Path) -> None:
-    """What `export` puts into the environment is read back as the same settings."""
-    settings = Settings(store=tmp_path, port=0, max_rows=7, plan="dense", threads=3, log_level="error", host="::1")
-    settings.export()
-    assert Settings() == settings
 
 
 @pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, None), (0, 256, 1), (5, 1, 5), (5, 256, 5)])

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 from tests.api.live import Server
 from tests.api.stores import corrupt, publish
 from tests.api.wire import TINY_ROWS
+from tests.service.test_serving import workers_of
 
 OFTEN = 24  # connections: that one worker accepts them all is as likely as a coin that falls the same way as often
 
@@ -67,6 +69,14 @@ def version_of(name: str) -> Callable[[httpx.Client], Any]:
         return told["model_version"] if answer.status_code == 200 else (answer.status_code, told["error"])
 
     return ask
+
+
+def wait_for(server: Server, ask: Callable[[httpx.Client], Any], expected: Any) -> None:
+    """Asks until nothing else is said; a worker that ends takes along connections that were not used yet."""
+    said: list[Any] = []
+    while said != [expected]:
+        with suppress(httpx.TransportError):
+            said = everywhere(server, ask)
 
 
 def states(client: InferenceServerClient, name: str) -> dict[str, str]:
@@ -132,13 +142,25 @@ def test_what_is_not_there_can_not_be_loaded(client: InferenceServerClient) -> N
 def test_a_worker_that_is_replaced_serves_what_was_agreed(managed: Server, client: InferenceServerClient) -> None:
     """A worker is killed after a model was unloaded: who takes its place does not bring the model back."""
     client.unload_model("moving")
-    parent = managed._process.pid
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    workers = [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    while managed.output.count("Application startup complete") < 3:
-        assert everywhere(managed, version_of("steady")) == ["1"], "the other worker serves on"
+    killed = workers_of(managed)[0]
+    os.kill(killed, signal.SIGKILL)
+    while killed in workers_of(managed) or len(workers_of(managed)) < 2:
+        wait_for(managed, version_of("steady"), "1")
     assert everywhere(managed, version_of("moving")) == [(404, "moving was unloaded: it can be loaded again")]
-    client.load_model("moving")
+    with InferenceServerClient(managed.url.removeprefix("http://")) as again:
+        again.load_model("moving")
     assert everywhere(managed, version_of("moving")) == ["2"]
+
+
+def test_sighup_begins_anew_with_what_the_store_has(managed: Server, store: Path) -> None:
+    """What was unloaded is served again, what was published too, and what the store lacks is served no more."""
+    publish(store, "passing", "1")
+    with InferenceServerClient(managed.url.removeprefix("http://")) as client:
+        client.load_model("passing")
+        client.unload_model("steady")
+    shutil.rmtree(store / "passing")
+    publish(store, "new", "1")
+    managed._process.send_signal(signal.SIGHUP)
+    for name, version in (("new", "1"), ("steady", "1"), ("moving", "2")):
+        wait_for(managed, version_of(name), version)
+    wait_for(managed, lambda each: version_of("passing")(each)[0], 404)

@@ -31,6 +31,17 @@ def curl_examples() -> list[Any]:
     ]
 
 
+def curl_request(command: str) -> tuple[str, str, dict[str, str], str | None]:
+    """What a curl command of the examples sends: method, path, headers, body."""
+    _, *words = shlex.split(command.replace("\\\n", " "))
+    address = next(word for word in words if word.startswith(ADDRESS))
+    body = words[words.index("-d") + 1] if "-d" in words else None
+    headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
+    known = {"-s", "-d", "-H", "-X", "POST", address, body, *(f"{name}: {value}" for name, value in headers.items())}
+    assert set(words) <= known, "this example uses a flag of curl that the test does not know"
+    return "GET" if body is None and "POST" not in words else "POST", address.removeprefix(ADDRESS), headers, body
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda page: page.name)
 def test_python_examples_print_what_they_say(page: Path, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each Python example of a page, run from the repository's root, prints what stands below it."""
@@ -62,18 +73,8 @@ def at(server: Any, text: str) -> str:
 @pytest.mark.parametrize(("command", "answer"), curl_examples())
 def test_curl_examples_answer_what_they_say(server: Any, command: str, answer: str) -> None:
     """Each curl line gives the answer that stands below it; `…` stands for anything."""
-    _, *words = shlex.split(command.replace("\\\n", " "))
-    address = next(word for word in words if word.startswith(ADDRESS))
-    body = words[words.index("-d") + 1] if "-d" in words else None
-    headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
-    known = {"-s", "-d", "-H", "-X", "POST", address, body, *(f"{name}: {value}" for name, value in headers.items())}
-    assert set(words) <= known, "this example uses a flag of curl that the test does not know"
-    response = server.client.request(
-        "GET" if body is None and "POST" not in words else "POST",
-        address.removeprefix(ADDRESS),
-        content=body,
-        headers=headers,
-    )
+    method, path, headers, body = curl_request(command)
+    response = server.client.request(method, path, content=body, headers=headers)
     assert_matches(response.json(), json.loads(answer), "$")
 
 

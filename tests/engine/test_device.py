@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from service.engine.evaluate import Evaluation, evaluate, usable_device
-from service.engine.plan import RowPlan, compile_network
+from service.engine.evaluate import evaluate, evaluation, usable_device
 from service.engine.query import Committee, Query
-from service.engine.tiles import Workspace
-from service.engine.verify import with_verified_plan
+from service.engine.verify import verified_network
+from service.engine.workspace import Workspace
 from tests.networks import ClassificationHead, Mlp, compiled, module_of, rows_of
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -25,17 +24,17 @@ def test_a_gpu_agrees_with_the_processor(rows: int, norm: str) -> None:
     spec = Mlp(inputs=16, hidden=(256, 256), dropout=(0.1, 0.5), norm=norm, head=ClassificationHead(classes=5))
     module = module_of(spec)
     here = compiled(spec, module)
-    there = with_verified_plan(compile_network(spec, module.state_dict(), RowPlan("aligned", 16), "cuda"))
+    there = verified_network(spec, module.state_dict(), "cuda")
     assert there.row_plan.verified
     queries = [Query(rows_of(rows, 16, i), Committee(i, 40, first_sample=3)) for i in range(3)]
-    evaluation, workspace = Evaluation(there, queries), Workspace()
-    for stage in evaluation.stages():
+    asked, workspace = evaluation(there, queries), Workspace()
+    for stage in asked.stages():
         for piece in stage:
             piece(workspace)
     for place, query in enumerate(queries):
-        expected = evaluate(here, query, way="tiles")
-        np.testing.assert_allclose(evaluation.of(place), expected, rtol=1e-4, atol=1e-4)
-        assert np.array_equal(evaluation.of(place), evaluate(there, query))
+        expected = evaluate(here, query)
+        np.testing.assert_allclose(asked.of(place), expected, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(asked.of(place), evaluate(there, query))
         full = Query(query.rows)
         np.testing.assert_allclose(evaluate(there, full), evaluate(here, full), rtol=1e-4, atol=1e-4)
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.repository import Repository
-from service.engine.evaluate import Evaluation, evaluate
+from service.engine.evaluate import evaluate, evaluation
 from service.engine.query import Committee, Query
-from service.engine.tiles import Workspace
+from service.engine.workspace import Workspace
 from service.settings import SHIPPED_STORE
-from tests.networks import architectures, compiled, module_of, rows_of, seeds
+from tests.networks import architectures, compiled, engines, module_of, rows_of, seeds
 
 CONCURRENCY = 48
 REQUESTS = 1500
@@ -60,29 +60,29 @@ def path_of(request: tuple[str, str, dict[str, Any]]) -> str:
 
 
 @settings(max_examples=40)
-@given(spec=architectures(), seed=seeds, samples=st.integers(1, 40), rows=st.integers(1, 20))
-def test_engine_repeats_itself(spec: Any, seed: int, samples: int, rows: int) -> None:
+@given(engine=engines, spec=architectures(), seed=seeds, samples=st.integers(1, 40), rows=st.integers(1, 20))
+def test_engine_repeats_itself(engine: str, spec: Any, seed: int, samples: int, rows: int) -> None:
     """Evaluating a query twice, with other queries in between and in used buffers, gives the same bits."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     query = Query(rows_of(rows, spec.inputs), Committee(seed, samples))
     first = evaluate(network, query)
     workspace = Workspace()
     for each in (Query(rows_of(50, spec.inputs, 1), Committee(seed + 1, 9)), query):
-        evaluation = Evaluation(network, [each])
-        for stage in evaluation.stages():
+        begun = evaluation(network, [each])
+        for stage in begun.stages():
             for piece in stage:
                 piece(workspace)
-    assert np.array_equal(first, evaluation.of(0), equal_nan=True)
+    assert np.array_equal(first, begun.of(0), equal_nan=True)
 
 
 @settings(max_examples=20)
-@given(spec=architectures(), one=seeds, other=seeds)
-def test_the_seed_is_used(spec: Any, one: int, other: int) -> None:
+@given(engine=engines, spec=architectures(), one=seeds, other=seeds)
+def test_the_seed_is_used(engine: str, spec: Any, one: int, other: int) -> None:
     """Two seeds name two committees, wherever there are enough units for their masks to differ."""
     spec = spec.model_copy(
         update={"dropout": (0.5,) * len(spec.hidden), "hidden": (64,) * len(spec.hidden), "norm": "none"}
     )
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     outputs = [evaluate(network, Query(rows_of(2, spec.inputs), Committee(seed, 8))) for seed in (one, other)]
     assert (one == other) == np.array_equal(*outputs)
 

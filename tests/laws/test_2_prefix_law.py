@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from service.engine.evaluate import evaluate
 from service.engine.query import Committee, Query
-from tests.networks import architectures, compiled, module_of, rows_of, seeds
+from tests.networks import architectures, compiled, engines, module_of, rows_of, seeds
 
 
 @settings(max_examples=60)
 @given(
+    engine=engines,
     spec=architectures(),
     seed=seeds,
     first=st.integers(0, 2**50),
@@ -23,10 +24,10 @@ from tests.networks import architectures, compiled, module_of, rows_of, seeds
     data=st.data(),
 )
 def test_any_sub_range_is_part_of_the_whole(
-    spec: Any, seed: int, first: int, samples: int, rows: int, data: st.DataObject
+    engine: str, spec: Any, seed: int, first: int, samples: int, rows: int, data: st.DataObject
 ) -> None:
     """The outputs of samples a … b, asked for alone, are bit for bit those of the larger range."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     inputs = rows_of(rows, spec.inputs)
     whole = evaluate(network, Query(inputs, Committee(seed, samples, first)))
     start = data.draw(st.integers(0, samples - 1))

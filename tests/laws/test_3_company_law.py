@@ -12,32 +12,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher
-from service.engine.evaluate import Evaluation, Piece, evaluate
+from service.engine.evaluate import evaluate, evaluation
+from service.engine.evaluation import Piece
 from service.engine.mask_cache import MaskCache
 from service.engine.plan import Network
 from service.engine.query import Committee, Query
-from service.engine.tiles import Workspace
-from tests.networks import architectures, compiled, module_of, rows_of, seeds
+from service.engine.workspace import Workspace
+from tests.networks import architectures, compiled, engines, module_of, rows_of, seeds
 
 
 @settings(max_examples=60)
-@given(spec=architectures(), seed=seeds, rows=st.integers(1, 40), samples=st.integers(1, 30), data=st.data())
-def test_other_rows_do_not_matter(spec: Any, seed: int, rows: int, samples: int, data: st.DataObject) -> None:
+@given(
+    engine=engines,
+    spec=architectures(),
+    seed=seeds,
+    rows=st.integers(1, 40),
+    samples=st.integers(1, 30),
+    data=st.data(),
+)
+def test_other_rows_do_not_matter(
+    engine: str, spec: Any, seed: int, rows: int, samples: int, data: st.DataObject
+) -> None:
     """Any sub-set of rows, in any order, gets bit for bit what it gets in the whole, sampled or predicted."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     inputs = rows_of(rows, spec.inputs)
     chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows))
     for committee in (None, Committee(seed, samples)):
-        whole = evaluate(network, Query(inputs, committee), way="tiles")
-        part = evaluate(network, Query(inputs[chosen], committee), way="tiles")
+        whole = evaluate(network, Query(inputs, committee))
+        part = evaluate(network, Query(inputs[chosen], committee))
         assert np.array_equal(part, whole[:, chosen], equal_nan=True)
 
 
 @settings(max_examples=30)
-@given(spec=architectures(), seed=seeds, poison=st.sampled_from([np.nan, np.inf, 3e38]))
-def test_a_poisoned_neighbour_does_not_matter(spec: Any, seed: int, poison: float) -> None:
+@given(engine=engines, spec=architectures(), seed=seeds, poison=st.sampled_from([np.nan, np.inf, 3e38]))
+def test_a_poisoned_neighbour_does_not_matter(engine: str, spec: Any, seed: int, poison: float) -> None:
     """A row of NaN or infinity spoils its own outputs only."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     inputs = rows_of(7, spec.inputs)
     sick = inputs.copy()
     sick[3] = poison
@@ -48,44 +58,45 @@ def test_a_poisoned_neighbour_does_not_matter(spec: Any, seed: int, poison: floa
 
 
 @settings(max_examples=30)
-@given(spec=architectures(), seed=seeds, threads=st.integers(1, 7), order=st.randoms())
-def test_how_the_work_is_cut_does_not_matter(spec: Any, seed: int, threads: int, order: Any) -> None:
+@given(engine=engines, spec=architectures(), seed=seeds, threads=st.integers(1, 7), order=st.randoms())
+def test_how_the_work_is_cut_does_not_matter(engine: str, spec: Any, seed: int, threads: int, order: Any) -> None:
     """Pieces cut for any number of threads, done in any order with used buffers, give the same bits."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     query = Query(rows_of(5, spec.inputs), Committee(seed, 700))
-    evaluation, workspace = Evaluation(network, [query], threads), Workspace()
-    for stage in evaluation.stages():
+    begun, workspace = evaluation(network, [query], threads), Workspace()
+    for stage in begun.stages():
         pieces = list(stage)
         order.shuffle(pieces)
         for piece in pieces:
             piece(workspace)
-    assert np.array_equal(evaluation.of(0), evaluate(network, query), equal_nan=True)
+    assert np.array_equal(begun.of(0), evaluate(network, query), equal_nan=True)
 
 
 @settings(max_examples=60)
 @given(
+    engine=engines,
     spec=architectures(),
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=2, max_size=12),
     what_if=st.one_of(st.none(), st.floats(0.01, 1.0)),
     cached=st.booleans(),
 )
 def test_queries_in_one_evaluation_do_not_matter_to_each_other(
-    spec: Any, sizes: list[tuple[int, int]], what_if: float | None, cached: bool
+    engine: str, spec: Any, sizes: list[tuple[int, int]], what_if: float | None, cached: bool
 ) -> None:
     """Committees of any seeds, ranges and rows evaluated together get bit for bit what each gets alone."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     queries = [
         Query(rows_of(rows, spec.inputs, i), Committee(i % 5, samples, 3 * i, what_if))
         for i, (rows, samples) in enumerate(sizes)
     ]
     cache = MaskCache(10_000) if cached else None
     for asked in (queries, queries[::-1], [Query(query.rows) for query in queries]):
-        evaluation, workspace = Evaluation(network, asked, cache=cache), Workspace()
-        for stage in evaluation.stages():
+        begun, workspace = evaluation(network, asked, cache=cache), Workspace()
+        for stage in begun.stages():
             for piece in stage:
                 piece(workspace)
         for place, query in enumerate(asked):
-            assert np.array_equal(evaluation.of(place), evaluate(network, query, way="tiles"), equal_nan=True)
+            assert np.array_equal(begun.of(place), evaluate(network, query), equal_nan=True)
 
 
 class Asked:
@@ -100,10 +111,10 @@ class Asked:
 
     def stages(self, company: Sequence[Asked], threads: int) -> Iterator[Sequence[Piece]]:
         """See `batching.Job`."""
-        evaluation = Evaluation(self.network, [job.query for job in company], threads, way="tiles")
-        yield from evaluation.stages()
+        begun = evaluation(self.network, [job.query for job in company], threads)
+        yield from begun.stages()
         for place, job in enumerate(company):
-            job.outputs = evaluation.of(place)
+            job.outputs = begun.of(place)
 
 
 @settings(max_examples=10)
@@ -130,7 +141,7 @@ def test_company_in_the_queue_does_not_matter(specs: list[Any], sizes: list[tupl
     try:
         asyncio.run(together())
         for job in jobs:
-            assert np.array_equal(job.outputs, evaluate(job.network, job.query, way="tiles"), equal_nan=True)
+            assert np.array_equal(job.outputs, evaluate(job.network, job.query), equal_nan=True)
         assert batcher.computed == len(jobs)
         assert batcher.companies <= len(networks)
     finally:

@@ -16,15 +16,15 @@ from service.engine.evaluate import evaluate
 from service.engine.plan import Product
 from service.engine.query import Committee, Query
 from service.settings import SHIPPED_STORE
-from tests.networks import architectures, compiled, module_of, rows_of, seeds
+from tests.networks import architectures, compiled, engines, module_of, rows_of, seeds
 
 
 @settings(max_examples=40)
-@given(spec=architectures(), seed=seeds)
-def test_prediction_is_the_module_in_eval_mode(spec: Any, seed: int) -> None:
+@given(engine=engines, spec=architectures(), seed=seeds)
+def test_prediction_is_the_module_in_eval_mode(engine: str, spec: Any, seed: int) -> None:
     """The full network's outputs are those of module.eval(), whatever was sampled before."""
     module = module_of(spec)
-    network = compiled(spec, module)
+    network = compiled(spec, module, engine)
     rows = rows_of(9, spec.inputs)
     evaluate(network, Query(rows, Committee(seed, 3)))
     with torch.no_grad():
@@ -33,10 +33,10 @@ def test_prediction_is_the_module_in_eval_mode(spec: Any, seed: int) -> None:
 
 
 @settings(max_examples=30)
-@given(spec=architectures(), seed=seeds)
-def test_sampling_without_dropout_is_prediction(spec: Any, seed: int) -> None:
+@given(engine=engines, spec=architectures(), seed=seeds)
+def test_sampling_without_dropout_is_prediction(engine: str, spec: Any, seed: int) -> None:
     """With p = 0 everywhere every sample is the full network: batch normalisation stays on its running statistics."""
-    network = compiled(spec, module_of(spec))
+    network = compiled(spec, module_of(spec), engine)
     rows = rows_of(4, spec.inputs)
     sampled = evaluate(network, Query(rows, Committee(seed, 3, p=0.0)))
     full = evaluate(network, Query(rows))

@@ -16,11 +16,12 @@ from service.engine import reference
 from service.engine.evaluate import evaluate
 from service.engine.query import Committee, Query
 from service.settings import SHIPPED_STORE
-from tests.networks import ClassificationHead, Mlp, architectures, compiled, module_of, rows_of, seeds
+from tests.networks import ClassificationHead, Mlp, architectures, compiled, engines, module_of, rows_of, seeds
 
 
 @settings(max_examples=150)
 @given(
+    engine=engines,
     spec=architectures(),
     seed=seeds,
     first=st.integers(0, 10**9),
@@ -29,11 +30,11 @@ from tests.networks import ClassificationHead, Mlp, architectures, compiled, mod
     what_if=st.one_of(st.none(), st.floats(0.0, 1.0)),
 )
 def test_the_engine_equals_the_loop(
-    spec: Any, seed: int, first: int, samples: int, rows: int, what_if: float | None
+    engine: str, spec: Any, seed: int, first: int, samples: int, rows: int, what_if: float | None
 ) -> None:
     """Every architecture, seed, range and what-if: engine and reference agree to 1e-5 relative."""
     module = module_of(spec)
-    network = compiled(spec, module)
+    network = compiled(spec, module, engine)
     query = Query(rows_of(rows, spec.inputs), Committee(seed, samples, first, what_if))
     expected = reference.evaluate(module, network.site_widths, query)
     scale = max(1.0, float(np.abs(expected).max()))

@@ -10,8 +10,8 @@ from service.api.oip import outputs
 from service.api.oip.outputs import ANY, Kind
 from service.api.oip.requests import INPUT
 from service.catalogue import Entry
+from service.counts import Counts
 from service.served import ServedModel
-from service.tally import Tally
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 PLATFORM = "penumbra_safetensors"
@@ -51,9 +51,9 @@ def config(served: ServedModel) -> dict[str, Any]:
     }
 
 
-def statistics(tallies: Mapping[tuple[str, str], Tally], versions: Iterable[ServedModel]) -> dict[str, Any]:
+def statistics(counts: Mapping[tuple[str, str], Counts], versions: Iterable[ServedModel]) -> dict[str, Any]:
     """What this worker process has counted. Company is not: each answer is an execution of its own."""
-    return {"model_stats": [_counted(served, tallies) for served in versions]}
+    return {"model_stats": [_counted(served, counts) for served in versions]}
 
 
 def index(entries: Iterable[Entry]) -> list[dict[str, str]]:
@@ -82,23 +82,23 @@ def _configured(kind: Kind) -> dict[str, Any]:
     return {"name": kind.name, "data_type": f"TYPE_{datatype}", "dims": kind.shape}
 
 
-def _counted(served: ServedModel, tallies: Mapping[tuple[str, str], Tally]) -> dict[str, Any]:
+def _counted(served: ServedModel, counts: Mapping[tuple[str, str], Counts]) -> dict[str, Any]:
     name, version = served.manifest.name, served.manifest.version
-    tally = tallies.get((name, version)) or Tally()
-    answers = tally.answers
+    counted = counts.get((name, version)) or Counts()
+    answers = counted.answers
     none = _duration(0, 0.0)
     return {
         "name": name,
         "version": version,
-        "last_inference": int(tally.last * 1e3),
-        "inference_count": tally.rows,
+        "last_inference": int(counted.last * 1e3),
+        "inference_count": counted.rows,
         "execution_count": answers,
         "inference_stats": {
-            "success": _duration(answers, tally.queue_seconds + tally.compute_seconds),
-            "fail": _duration(tally.failures, tally.failed_seconds),
-            "queue": _duration(answers, tally.queue_seconds),
+            "success": _duration(answers, counted.queue_seconds + counted.compute_seconds),
+            "fail": _duration(counted.failures, counted.failed_seconds),
+            "queue": _duration(answers, counted.queue_seconds),
             "compute_input": none,
-            "compute_infer": _duration(answers, tally.compute_seconds),
+            "compute_infer": _duration(answers, counted.compute_seconds),
             "compute_output": none,
             "cache_hit": none,
             "cache_miss": none,

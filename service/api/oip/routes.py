@@ -129,7 +129,7 @@ async def count_all(request: Request) -> Any:
     """What the worker process that answers has counted of every version in service."""
     inference = _inference(request)
     served = [model for versions in inference.catalogue.models.values() for model in versions.values() if model]
-    return metadata.statistics(inference.tallies, served)
+    return metadata.statistics(inference.counts, served)
 
 
 async def describe_model(request: Request) -> Any:
@@ -157,7 +157,7 @@ async def count_model(request: Request) -> Any:
     model = inference.resolve(**request.path_params)
     versions = inference.catalogue.models[model.manifest.name].values()
     return metadata.statistics(
-        inference.tallies, [model] if "version" in request.path_params else filter(None, versions)
+        inference.counts, [model] if "version" in request.path_params else filter(None, versions)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Tally:
+class Counts:
     """Requests and rows that were answered, requests that failed, and the seconds that they took; `last` is a date."""
 
     answers: int = 0

@@ -12,14 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from models.repository import Repository
-from service.agreement import Shared
+from service.agreement import Alone
 from service.catalogue import Catalogue
-from service.errors import ModelNotReady, UnknownModel
-from service.served import ServedModel, load
+from service.errors import ModelNotReady, Unavailable, UnknownModel
+from service.served import Loader, ServedModel
 from tests.api.inside import running
 from tests.api.stores import corrupt, publish
 from tests.api.wire import TINY_ROWS, assert_problem
@@ -39,9 +38,7 @@ def catalogue(
 ) -> Catalogue:
     """A catalogue of what is in the store."""
     repository = Repository(store)
-    return Catalogue(
-        repository, loading or (lambda name, version: load(repository, name, version, dense=False)), **options
-    )
+    return Catalogue(repository, loading or Loader(repository), **options)
 
 
 def serving(found: Catalogue) -> dict[str, dict[str, bool]]:
@@ -94,11 +91,11 @@ async def test_a_corrupt_version_is_told_and_the_others_serve(store: Path) -> No
 async def test_another_order_does_not_try_again_what_failed(store: Path) -> None:
     """Only who asks for a model has its corrupt versions read once more."""
     corrupt(publish(store, "broken", "1"))
-    repository, tried = Repository(store), []
+    load, tried = Loader(Repository(store)), []
 
     def noted(name: str, version: str) -> ServedModel | None:
         tried.append(name)
-        return load(repository, name, version, dense=False)
+        return load(name, version)
 
     found = catalogue(store, noted)
     assert tried == ["broken", "model"]
@@ -150,13 +147,13 @@ async def test_no_other_name_leads_anywhere(store: Path, name: str) -> None:
 
 async def test_the_event_loop_goes_on_while_a_version_is_loaded(store: Path) -> None:
     """Loading and verification happen on another thread; what was served before is served meanwhile."""
-    repository, begun, go = Repository(store), threading.Event(), threading.Event()
+    load, begun, go = Loader(Repository(store)), threading.Event(), threading.Event()
 
     def held(name: str, version: str) -> ServedModel | None:
         if version == "2":
             begun.set()
             assert go.wait(HANG)
-        return load(repository, name, version, dense=False)
+        return load(name, version)
 
     found = catalogue(store, held)
     publish(store, "model", "2")
@@ -194,6 +191,28 @@ async def following(found: Catalogue) -> AsyncIterator[None]:
             await task
 
 
+class Noted(Alone):
+    """An agreement that notes what it is told, and says that all have followed only where the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached: list[int] = []
+        self.asked, self.complete, self.left = 0, True, False
+
+    def reach(self, generation: int) -> None:
+        """See `agreement.Agreement`."""
+        self.reached.append(generation)
+
+    def all_reached(self, generation: int) -> bool:  # noqa: ARG002 - it is all the same here
+        """See `agreement.Agreement`."""
+        self.asked += 1
+        return self.complete
+
+    def leave(self) -> None:
+        """See `agreement.Agreement`."""
+        self.left = True
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Lets others go on until this is so."""
     async with asyncio.timeout(HANG):
@@ -201,33 +220,57 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_it_follows_what_others_agreed_on(store: Path, tmp_path: Path) -> None:
-    """A change of the list by somebody else is served without being asked for."""
-    (tmp_path / "state").mkdir()
-    shared = Shared(tmp_path / "state")
-    found = catalogue(store, agreement=shared)
+async def test_it_follows_what_others_agreed_on(store: Path) -> None:
+    """A change of the list by somebody else is served without being asked for; with the end of that, it is left."""
+    agreement = Noted()
+    found = catalogue(store, agreement=agreement)
     publish(store, "model", "2")
     async with following(found):
-        shared.change("model", ("2",))
-        await until(lambda: serving(found) == {"model": {"2": True}})
-        assert shared.all_reached(2)
+        agreement.change({"model": ("2",)})
+        await until(lambda: agreement.reached == [1, 2])
+        assert serving(found) == {"model": {"2": True}}
+        assert not agreement.left
+    assert agreement.left
 
 
-async def test_an_unreadable_list_is_told_and_tried_again(
-    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A disk that fails for a moment ends neither service nor following."""
-    (tmp_path / "state").mkdir()
-    shared = Shared(tmp_path / "state")
-    found = catalogue(store, agreement=shared)
-    listed = tmp_path / "state" / "served.json"
-    whole = listed.read_bytes()
+async def test_a_failure_to_follow_is_told_and_tried_again(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What goes wrong for a moment ends neither service nor following."""
+    agreement, whole = Noted(), Loader(Repository(store))
+
+    def failing(name: str, version: str) -> ServedModel | None:
+        if version == "2" and "still trying" not in caplog.text:
+            raise MemoryError
+        return whole(name, version)
+
+    found = catalogue(store, failing, agreement=agreement)
+    publish(store, "model", "2")
     async with following(found):
-        listed.write_bytes(b"canary")
-        await until(lambda: "still trying" in caplog.text)
-        assert found.is_ready("model")
-        listed.write_bytes(orjson.dumps([7, {**orjson.loads(whole)[1], "model": [[], 7]}]))
-        await until(lambda: serving(found) == {"model": {}})
+        agreement.change({"model": ("1", "2")})
+        await until(lambda: serving(found) == {"model": {"1": True, "2": True}})
+    assert "still trying" in caplog.text
+
+
+async def test_an_order_waits_until_all_have_followed(store: Path) -> None:
+    """It has been carried out here long before, and returns when nobody is behind any more."""
+    agreement = Noted()
+    found = catalogue(store, agreement=agreement)
+    agreement.complete = False
+    unloading = asyncio.create_task(found.unload("model"))
+    await until(lambda: agreement.asked > 2)
+    assert serving(found) == {"model": {}}
+    assert not unloading.done()
+    agreement.complete = True
+    await unloading
+
+
+async def test_an_order_that_somebody_does_not_follow_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its patience it says that not all have followed yet."""
+    monkeypatch.setattr("service.catalogue.PATIENCE_SECONDS", -1.0)
+    agreement = Noted()
+    found = catalogue(store, agreement=agreement)
+    agreement.complete = False
+    with pytest.raises(Unavailable, match="not every worker process has followed yet"):
+        await found.unload("model")
 
 
 async def test_a_request_in_flight_finishes_on_the_version_it_began_with(store: Path) -> None:
@@ -263,16 +306,6 @@ async def test_models_are_managed_from_this_machine_alone(store: Path) -> None:
     for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
         async with running(store=store, workers=1, host=host) as (_, client):
             assert (await client.post("/v2/repository/models/model/load")).status_code == 200
-
-
-async def test_workers_that_can_not_agree_refuse(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of several processes without a state directory answers 409: the others would not know."""
-    monkeypatch.setattr("multiprocessing.parent_process", object)
-    async with running(store=store, workers=2) as (_, client):
-        answer = await client.post("/v2/repository/models/model/unload")
-        assert answer.status_code == 409
-        assert "set a state directory" in answer.json()["error"]
-        assert (await client.get("/v2/models/model/ready")).status_code == 200
 
 
 async def test_the_native_list_knows_what_was_unloaded(store: Path) -> None:

@@ -1,0 +1,335 @@
+// Committees of a network, from seeds to outputs, for a whole company of queries in one call.
+//
+// Every output is the sum over a product's inputs in their order, each term one fused multiply-add. So its bits depend
+// on nothing but row, sample and network: not on what is evaluated beside it, nor in how many pieces, nor on the
+// processor. A term whose input was dropped adds nothing and may be left out. Data of a block stay in the first- and
+// second-level caches. No libraries, no allocation, no state; `evaluation.py` is the only caller and answers for sizes.
+
+#include <stdint.h>
+
+enum {
+    VECTOR = 8,        // floats that are computed at once; widths are filled up to a multiple of it
+    STRIP = 6,         // rows whose sums are held in registers: 6 × 2 vectors, and what they are made of
+    BLOCK = 60,        // (sample, row) pairs that go through the network together
+    BLOCK_LANES = 16,  // 16-bit random numbers in a block of the generator
+};
+
+enum Kind { PRODUCT, NORMALISE, DROP, KEEP, ADD_KEPT, RELU, LEAKY_RELU, ELU, GELU, SILU, TANH };
+
+typedef struct {
+    int32_t kind, inputs, outputs;  // filled up; the same but for a product
+    int32_t units;                  // of a product: inputs; of a norm: units. Not filled up
+    int32_t first_lane, threshold;  // of a site: lanes below the threshold, counted from the first, mean "dropped"
+    float scale;                    // of a site: what kept units are multiplied by
+    const float *weight;            // of a product: panels of 16 columns, at last one of 8 if so many are left
+    const float *bias;
+} Step;
+
+typedef struct {
+    const Step *steps;
+    int32_t shared, count;            // steps that all samples share, and all of them
+    int32_t inputs, outputs, widest;  // numbers of a row, of an answer, and of the widest x
+    int32_t generator_blocks, kept;   // of a sample; residual blocks that are open at once
+} Network;
+
+// Some samples × rows of a query. Pair (sample, row) has its outputs at first_pair + sample · stride + row.
+typedef struct {
+    uint64_t seed, first_sample;
+    int64_t first_pair, first_row;
+    int32_t samples, rows, stride;
+} Part;
+
+// What is in hand: `pairs` rows of x, those of a sample (`rows` of them) following one another.
+typedef struct {
+    float *x, *spare, *kept;
+    int64_t size;  // of each of these buffers, and of each that is kept
+    int pairs, rows, open;
+    const uint16_t *lanes;  // of the first sample; null where nothing is dropped
+    int lanes_a_sample;
+    const Step *site;  // whose dropped units are still zeros in x
+    int32_t *indices;
+} Block;
+
+typedef float f8 __attribute__((vector_size(32), aligned(4)));
+typedef int32_t i8 __attribute__((vector_size(32), aligned(4)));
+typedef uint16_t h8 __attribute__((vector_size(16), aligned(2)));
+
+#define INLINE static inline __attribute__((always_inline))
+INLINE f8 splat(float x) { return (f8){x, x, x, x, x, x, x, x}; }
+INLINE f8 load(const float *x) { return *(const f8 *)x; }
+INLINE void store(float *x, f8 v) { *(f8 *)x = v; }
+INLINE f8 fma(f8 a, f8 b, f8 c) { return __builtin_elementwise_fma(a, b, c); }
+INLINE f8 where(i8 mask, f8 a, f8 b) { return (f8)((mask & (i8)a) | (~mask & (i8)b)); }
+
+// Random numbers ------------------------------------------------------------------------------------------------------
+
+// Philox4x64-10 (Salmon et al. 2011) as NumPy runs it: the counter is raised before a block is made.
+INLINE void philox(uint64_t key, unsigned __int128 counter, uint64_t out[4]) {
+    uint64_t a = (uint64_t)counter, b = (uint64_t)(counter >> 64), c = 0, d = 0, other_key = 0;
+    for (int round = 0; round < 10; round++) {
+        const unsigned __int128 left = (unsigned __int128)0xD2E7470EE14C6C93u * a;
+        const unsigned __int128 right = (unsigned __int128)0xCA5A826395121157u * c;
+        a = (uint64_t)(right >> 64) ^ b ^ key;
+        b = (uint64_t)right;
+        c = (uint64_t)(left >> 64) ^ d ^ other_key;
+        d = (uint64_t)left;
+        key += 0x9E3779B97F4A7C15u;
+        other_key += 0xBB67AE8584CAA73Bu;
+    }
+    out[0] = a, out[1] = b, out[2] = c, out[3] = d;
+}
+
+// The lanes of successive samples, `blocks` generator blocks each; see masks.py for the stream.
+void draw(uint64_t seed, uint64_t first_sample, int32_t samples, int32_t blocks, uint64_t *words) {
+    unsigned __int128 counter = (unsigned __int128)first_sample * (unsigned)blocks;
+    const int64_t count = (int64_t)samples * blocks;
+    for (int64_t block = 0; block < count; block++) philox(seed, ++counter, words + 4 * block);
+}
+
+// Products ------------------------------------------------------------------------------------------------------------
+
+// y [rows, 8 · vectors] = x · weight + bias, over `units` inputs: the first ones, or those that `indices` name.
+INLINE void strip(int rows, int vectors, const Step *s, int units, const int32_t *indices, const float *x,
+                  const float *weight, const float *bias, float *y) {
+    f8 sums[STRIP][2];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) sums[r][v] = load(bias + VECTOR * v);
+    for (int i = 0; i < units; i++) {
+        const int64_t k = indices ? indices[i] : i;
+        f8 w[2];
+        for (int v = 0; v < vectors; v++) w[v] = load(weight + (vectors * k + v) * VECTOR);
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++) sums[r][v] = fma(splat(x[r * s->inputs + k]), w[v], sums[r][v]);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) store(y + r * s->outputs + VECTOR * v, sums[r][v]);
+}
+
+// All rows through one panel of columns.
+INLINE void panel(int vectors, const Step *s, int units, const int32_t *indices, const float *x, const float *weight,
+                  const float *bias, float *y, int rows) {
+    for (; rows >= STRIP; rows -= STRIP, x += STRIP * s->inputs, y += STRIP * s->outputs)
+        strip(STRIP, vectors, s, units, indices, x, weight, bias, y);
+    switch (rows) {
+        case 1: strip(1, vectors, s, units, indices, x, weight, bias, y); break;
+        case 2: strip(2, vectors, s, units, indices, x, weight, bias, y); break;
+        case 3: strip(3, vectors, s, units, indices, x, weight, bias, y); break;
+        case 4: strip(4, vectors, s, units, indices, x, weight, bias, y); break;
+        case 5: strip(5, vectors, s, units, indices, x, weight, bias, y); break;
+    }
+}
+
+INLINE void panels(const Step *s, int units, const int32_t *indices, const float *x, float *y, int rows) {
+    const float *weight = s->weight;
+    int column = 0;
+    for (; column + 2 * VECTOR <= s->outputs; column += 2 * VECTOR, weight += 2 * VECTOR * s->units)
+        panel(2, s, units, indices, x, weight, s->bias + column, y + column, rows);
+    if (column < s->outputs) panel(1, s, units, indices, x, weight, s->bias + column, y + column, rows);
+}
+
+// One product; where a sample has rows enough, over its kept inputs alone.
+static void product(const Step *s, Block *b) {
+    const int rows_of_strips = (b->rows + STRIP - 1) / STRIP * STRIP;
+    const float kept = b->site ? 1.0f - b->site->threshold / 65536.0f : 1.0f;
+    if (kept * rows_of_strips < b->rows) {
+        for (int p = 0; p < b->pairs; p += b->rows) {
+            const uint16_t *lanes = b->lanes + p / b->rows * b->lanes_a_sample + b->site->first_lane;
+            int units = 0;
+            for (int u = 0; u < s->units; u++) {
+                b->indices[units] = u;
+                units += lanes[u] >= b->site->threshold;
+            }
+            panels(s, units, b->indices, b->x + p * s->inputs, b->spare + p * s->outputs, b->rows);
+        }
+    } else {
+        panels(s, s->units, 0, b->x, b->spare, b->pairs);
+    }
+    float *const x = b->x;
+    b->x = b->spare, b->spare = x;
+}
+
+// Activations ---------------------------------------------------------------------------------------------------------
+
+// scale = 2ⁿ and q with exp(x) = 2ⁿ (1 + q): Cody and Waite's reduction, Moshier's polynomial (Cephes expf).
+INLINE f8 exponential(f8 x, f8 *scale) {
+    x = where(x > 88.0f, splat(88.0f), where(x < -87.0f, splat(-87.0f), x));
+    const f8 n = fma(x, splat(1.44269504f), splat(12582912.0f)) - 12582912.0f;
+    const f8 r = fma(n, splat(2.12194440e-4f), fma(n, splat(-0.693359375f), x));
+    f8 p = splat(1.9875691500e-4f);
+    p = fma(p, r, splat(1.3981999507e-3f));
+    p = fma(p, r, splat(8.3334519073e-3f));
+    p = fma(p, r, splat(4.1665795894e-2f));
+    p = fma(p, r, splat(1.6666665459e-1f));
+    p = fma(p, r, splat(5.0000001201e-1f));
+    *scale = (f8)((__builtin_convertvector(n, i8) + 127) << 23);
+    return fma(p * r, r, r);
+}
+
+INLINE f8 elu(f8 x) {
+    f8 scale, q = exponential(x, &scale);
+    return where(x > 0.0f, x, fma(scale, q, scale - 1.0f));
+}
+
+INLINE f8 silu(f8 x) {
+    f8 scale, q = exponential(-x, &scale);
+    return x / (fma(scale, q, scale) + 1.0f);
+}
+
+// Near 0 by an odd polynomial (Cephes tanhf), where 1 − 2 / (exp(2x) + 1) would lose its digits.
+INLINE f8 hyperbolic_tangent(f8 x) {
+    f8 scale, q = exponential(x + x, &scale), z = x * x, p = splat(-5.70498872745e-3f);
+    p = fma(p, z, splat(2.06390887954e-2f));
+    p = fma(p, z, splat(-5.37397155531e-2f));
+    p = fma(p, z, splat(1.33314422036e-1f));
+    p = fma(p, z, splat(-3.33332819422e-1f));
+    return where(z < 0.390625f, fma(p * z, x, x), 1.0f - 2.0f / (fma(scale, q, scale) + 1.0f));
+}
+
+// x Φ(x), the tail of the normal distribution by Abramowitz and Stegun 7.1.26.
+INLINE f8 gelu(f8 x) {
+    const f8 a = where(x < 0.0f, -x, x) * 0.70710678f, t = 1.0f / fma(a, splat(0.3275911f), splat(1.0f));
+    f8 scale, q = exponential(-a * a, &scale), p = splat(1.061405429f);
+    p = fma(p, t, splat(-1.453152027f));
+    p = fma(p, t, splat(1.421413741f));
+    p = fma(p, t, splat(-0.284496736f));
+    p = fma(p, t, splat(0.254829592f));
+    const f8 tail = 0.5f * p * t * fma(scale, q, scale);
+    return x * where(x < 0.0f, tail, 1.0f - tail);
+}
+
+// Comparisons are such that NaN stays NaN: an overflow must be seen.
+static void activate(int kind, float *x, const float *end) {
+    switch (kind) {
+        case RELU:
+            for (; x < end; x += VECTOR) store(x, where(load(x) < 0.0f, splat(0.0f), load(x)));
+            break;
+        case LEAKY_RELU:
+            for (; x < end; x += VECTOR) store(x, where(load(x) < 0.0f, load(x) * 0.01f, load(x)));
+            break;
+        case ELU:
+            for (; x < end; x += VECTOR) store(x, elu(load(x)));
+            break;
+        case GELU:
+            for (; x < end; x += VECTOR) store(x, gelu(load(x)));
+            break;
+        case SILU:
+            for (; x < end; x += VECTOR) store(x, silu(load(x)));
+            break;
+        case TANH:
+            for (; x < end; x += VECTOR) store(x, hyperbolic_tangent(load(x)));
+            break;
+    }
+}
+
+// The other steps -----------------------------------------------------------------------------------------------------
+
+// One row times its mask. Beyond the site's units x is 0, whatever the lanes there say.
+INLINE void drop(const Step *s, const uint16_t *lanes, const float *x, float *y) {
+    for (int u = 0; u < s->outputs; u += VECTOR) {
+        const i8 drawn = __builtin_convertvector(*(const h8 *)(lanes + u), i8);
+        store(y + u, where(drawn >= s->threshold, load(x + u) * s->scale, splat(0.0f)));
+    }
+}
+
+static void normalise(const Step *s, const Block *b) {
+    for (int p = 0; p < b->pairs; p++) {
+        float *const x = b->x + p * s->outputs;
+        double sum = 0.0, squares = 0.0;
+        for (int u = 0; u < s->units; u++) sum += x[u];
+        const double mean = sum / s->units;
+        for (int u = 0; u < s->units; u++) squares += (x[u] - mean) * (x[u] - mean);
+        const float factor = (float)(1.0 / __builtin_sqrt(squares / s->units + 1e-5));
+        for (int u = 0; u < s->units; u++)
+            x[u] = __builtin_fmaf((x[u] - (float)mean) * factor, s->weight[u], s->bias[u]);
+    }
+}
+
+INLINE void copy(const float *from, float *to, int64_t count) {
+    for (int64_t i = 0; i < count; i += VECTOR) store(to + i, load(from + i));
+}
+
+// Takes what is in hand from one step to another.
+static void through(const Step *s, const Step *end, Block *b) {
+    for (; s < end; s++) {
+        const int64_t count = (int64_t)b->pairs * s->outputs;
+        switch (s->kind) {
+            case PRODUCT: product(s, b); break;
+            case NORMALISE: normalise(s, b); break;
+            case DROP:
+                if (!b->lanes || !s->threshold) continue;
+                for (int p = 0; p < b->pairs; p++) {
+                    const uint16_t *lanes = b->lanes + p / b->rows * b->lanes_a_sample + s->first_lane;
+                    drop(s, lanes, b->x + p * s->outputs, b->x + p * s->outputs);
+                }
+                break;
+            case KEEP: copy(b->x, b->kept + b->open++ * b->size, count); break;
+            case ADD_KEPT: {
+                const float *const kept = b->kept + --b->open * b->size;
+                for (int64_t i = 0; i < count; i += VECTOR) store(b->x + i, load(b->x + i) + load(kept + i));
+                break;
+            }
+            default: activate(s->kind, b->x, b->x + count);
+        }
+        if (s->kind != KEEP) b->site = s->kind == DROP ? s : 0;
+    }
+}
+
+// Queries -------------------------------------------------------------------------------------------------------------
+
+INLINE void answer(const Network *net, const float *y, int width, int rows, float *out) {
+    for (int r = 0; r < rows; r++)
+        for (int u = 0; u < net->outputs; u++) out[(int64_t)r * net->outputs + u] = y[r * width + u];
+}
+
+// Bytes that `evaluate` works in.
+int64_t room(const Network *net) {
+    const int64_t buffers = (int64_t)(3 + 2 * net->kept) * BLOCK * net->widest * sizeof(float);
+    const int64_t words = (int64_t)(BLOCK * net->generator_blocks + 2) * BLOCK_LANES * sizeof(uint16_t);
+    return buffers + words + (int64_t)net->widest * sizeof(int32_t);
+}
+
+// Out [pairs, outputs] from rows [rows, inputs]: the parts one after another, each a block of rows and samples a time.
+void evaluate(const Network *net, const Part *parts, int32_t count, const float *rows, float *out, float *work) {
+    const int64_t size = (int64_t)BLOCK * net->widest;
+    float *const first = work, *const second = first + size, *const shared = second + size, *const kept = shared + size;
+    float *const shared_kept = kept + net->kept * size;
+    uint64_t *const words = (uint64_t *)(shared_kept + net->kept * size);
+    int32_t *const indices = (int32_t *)(words + (BLOCK * net->generator_blocks + 2) * BLOCK_LANES / 4);
+    const Step *const begin = net->steps, *const cut = begin + net->shared, *const end = begin + net->count;
+    const int width = begin->inputs, last = end[-1].outputs;
+    for (const Part *part = parts; part < parts + count; part++)
+        for (int row = 0; row < part->rows; row += BLOCK) {
+            const int some = part->rows - row < BLOCK ? part->rows - row : BLOCK;
+            const int64_t pair = part->first_pair + row;
+            for (int r = 0; r < some; r++)
+                for (int u = 0; u < width; u++)
+                    first[r * width + u] = u < net->inputs ? rows[(part->first_row + row + r) * net->inputs + u] : 0.0f;
+            Block b = {first, second, shared_kept, size, some, 1, 0, 0, 0, 0, indices};
+            through(begin, cut, &b);
+            if (cut == end) {
+                answer(net, b.x, last, some, out + pair * net->outputs);
+                continue;
+            }
+            copy(b.x, shared, (int64_t)some * cut->outputs);
+            const int open = b.open, most = BLOCK / some;
+            for (int sample = 0; sample < part->samples; sample += most) {
+                const int samples = part->samples - sample < most ? part->samples - sample : most;
+                draw(part->seed, part->first_sample + sample, samples, net->generator_blocks, words);
+                b = (Block){first, second, kept, size, samples * some, some, open, (const uint16_t *)words,
+                            net->generator_blocks * BLOCK_LANES, cut, indices};
+                for (int s = 0; s < samples; s++) {
+                    float *const to = first + s * some * cut->outputs;
+                    for (int r = 0; r < some; r++)
+                        drop(cut, b.lanes + s * b.lanes_a_sample + cut->first_lane, shared + r * cut->outputs,
+                             to + r * cut->outputs);
+                    for (int k = 0; k < open; k++)
+                        copy(shared_kept + k * size, kept + k * size + s * some * cut->outputs,
+                             (int64_t)some * cut->outputs);
+                }
+                through(cut + 1, end, &b);
+                for (int s = 0; s < samples; s++)
+                    answer(net, b.x + s * some * last, last, some,
+                           out + (pair + (int64_t)(sample + s) * part->stride) * net->outputs);
+            }
+        }
+}

@@ -1,0 +1,155 @@
+"""From settings to a running server, in this process or in workers; and how it stops.
+
+Knows uvicorn and `supervisor`, and nothing of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from socket import socket
+from types import FrameType
+from typing import Any
+
+import torch
+import uvicorn
+
+from models.repository import Repository
+from service.agreement import Agreement, Shared
+from service.app import create_app, new_loader
+from service.catalogue import stored
+from service.engine.evaluate import use_one_thread
+from service.listening import Listener, Tally, new_tally
+from service.served import Loader
+from service.settings import Settings
+from service.supervisor import TICK, Beat, Supervisor
+
+# Requests that have been admitted are given this long to be answered when the service stops.
+DRAIN_SECONDS = 30
+_FAILED = 3  # exit code where a server could not start
+_MARGIN = 5.0  # seconds, for ending threads and processes after that
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, with a beat from its event loop, and a better manner of leaving.
+
+    For `delay` seconds after SIGTERM it says that it is not ready, and still answers: whoever routes requests here has
+    time to look elsewhere. A person who presses Ctrl-C does not wait for that.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, delay: float, beat: Beat = lambda: None, tally: int | None = None
+    ) -> None:
+        super().__init__(config)
+        self._delay, self._beat, self._tally = delay, beat, tally
+        self._beating: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """See uvicorn.Server; with a tally, sockets are shared with other workers."""
+        if self._tally is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            tally, loop = Tally(self._tally), asyncio.get_running_loop()
+            self.servers: list[Any] = [
+                Listener(loop, listening, self._connection, tally) for listening in sockets or ()
+            ]
+        self._beating = asyncio.create_task(self._beat_on())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn.Server."""
+        if sig == signal.SIGINT:
+            self._delay = 0.0
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        self.config.loaded_app.state.ready = False
+        await asyncio.sleep(self._delay)
+        await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        """What uvicorn makes for each connection."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
+        return made
+
+    async def _beat_on(self) -> None:
+        while True:
+            self._beat()
+            await asyncio.sleep(TICK)
+
+
+def serve(settings: Settings) -> int:
+    """Serves until told to stop: the exit code.
+
+    One worker is this process itself; but process 1 of a container has orphans to reap, and supervises even one.
+    """
+    if settings.worker_processes == 1 and os.getpid() != 1:
+        server = Server(_configuration(settings), settings.stop_delay_seconds)
+        server.run()
+        return 0 if server.started else _FAILED
+    loader, agreement = _shared_loader(settings), Shared()
+    sockets = [_configuration(settings).bind_socket()]
+    tally = new_tally(settings.worker_processes) if settings.worker_processes > 1 else None
+    gc.freeze()
+
+    def work(beat: Beat) -> None:
+        server = Server(_configuration(settings, loader, agreement), settings.stop_delay_seconds, beat, tally)
+        server.run(sockets)
+        if not server.started:
+            sys.exit(_FAILED)
+
+    def renew() -> None:
+        try:
+            if loader is not None:
+                loader.prepare()
+            agreement.renew(stored(Repository(settings.store)))
+        except Exception:  # whatever is wrong with the store now, the workers say so
+            logger.exception("the store could not be read again")
+        gc.freeze()
+
+    grace = settings.stop_delay_seconds + DRAIN_SECONDS + _MARGIN
+    return Supervisor(work, settings.worker_processes, grace, renew).run()
+
+
+def _configuration(
+    settings: Settings, loader: Loader | None = None, agreement: Agreement | None = None
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        partial(create_app, settings, loader, agreement),
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def _shared_loader(settings: Settings) -> Loader | None:
+    """A loader whose networks are ready before workers are forked; None where a GPU may be used.
+
+    A GPU's context does not survive a fork, and even looking for one makes it.
+    """
+    if settings.device != "cpu" and torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        return None
+    use_one_thread()
+    loader = new_loader(settings, Repository(settings.store))
+    loader.prepare()
+    return loader

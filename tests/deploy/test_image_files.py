@@ -1,0 +1,106 @@
+"""What the image is built from: what is copied is sent, what is removed is unused, what is named is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from deploy.image import slim
+from tests.docs.test_project import PINS, PROJECT, ROOT
+
+PACKAGES = Path(sysconfig.get_path("purelib"))
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_everything_that_is_copied_is_sent() -> None:
+    """.dockerignore lets through what the Dockerfile copies."""
+    copied = {
+        source for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()
+    }
+    sent = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    assert {source.rstrip("/") for source in copied} <= sent | {
+        f"deploy/image/{name}.py" for name in ("slim", "requirements")
+    }
+    for source in copied:
+        assert (ROOT / source).exists()
+
+
+def test_commands_have_no_shell() -> None:
+    """Signals reach the service itself."""
+    for instruction in ("ENTRYPOINT", "CMD"):
+        (found,) = re.findall(rf"^{instruction} (.*)$", DOCKERFILE, re.MULTILINE)
+        assert isinstance(json.loads(found), list)
+
+
+def test_it_installs_what_serving_needs() -> None:
+    """Named in pyproject.toml, at the versions of constraints.txt."""
+    command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert printed == PROJECT["project"]["optional-dependencies"]["serve"]
+    assert f"torch=={PINS['torch']}" in printed
+
+
+def test_what_is_removed_is_there_and_not_needed() -> None:
+    """Each pattern fits this environment, and the service imports nothing that any of them fits."""
+    needed = {PACKAGES / name for name in slim.NEEDED}
+    unused = {path for pattern in slim.UNUSED for path in PACKAGES.glob(pattern)} - needed
+    assert all(any(PACKAGES.glob(pattern)) for pattern in slim.UNUSED)
+    assert all(path.exists() for path in needed)
+    program = "import json, sys, service.serving\n"
+    program += "print(json.dumps([getattr(module, '__file__', None) for module in sys.modules.values()]))"
+    listed = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    loaded = {Path(file) for file in json.loads(listed) if file}
+    # Virtual environments themselves load setuptools' hook.
+    assert not {path for path in loaded if unused & {path, *path.parents} and "_distutils_hack" not in path.parts}
+
+
+def test_a_list_that_went_stale_is_an_error(tmp_path: Path) -> None:
+    """Where a pattern fits nothing, nothing is removed."""
+    with pytest.raises(FileNotFoundError, match="torch/bin"):
+        slim.slim(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("strip") is None, reason="there is no strip here")
+def test_slimming_removes_and_keeps(tmp_path: Path) -> None:
+    """What is unused goes, also folders; what is needed beside it stays, and libraries lose their symbols."""
+    for pattern in slim.UNUSED:
+        path = tmp_path / pattern.replace("**/", "").replace("*", "x")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    library = next(path for path in (PACKAGES / "torch" / "lib").glob("libtorch.so"))
+    for name in (*slim.NEEDED, "torch/nn.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in slim.STRIPPED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, tmp_path / name)
+    slim.slim(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*slim.NEEDED, *slim.STRIPPED, "torch/nn.py"}
+
+
+def test_the_bill_of_materials_is_valid(tmp_path: Path) -> None:
+    """What `make sbom` calls makes CycloneDX of an environment that its own validator accepts."""
+    written = tmp_path / "sbom.json"
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", "pyproject.toml"]
+    command += ["--output-reproducible", "--validate", "-o", str(written), sys.executable]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    bill = json.loads(written.read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "penumbra"
+    versions = {component["name"].lower(): component["version"] for component in bill["components"]}
+    assert versions["torch"].split("+")[0] == PINS["torch"]
+    assert versions["numpy"] == PINS["numpy"]
+    for line in ("cyclonedx-py environment", "--validate", "--output-reproducible"):
+        assert line in (ROOT / "Makefile").read_text()
