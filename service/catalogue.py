@@ -18,6 +18,7 @@ from anyio import to_thread
 
 from models.repository import Repository
 from service.agreement import Agreed, Agreement, Alone, Stored
+from service.engine.evaluate import use_one_thread
 from service.errors import ModelNotReady, Unavailable, UnknownModel
 from service.served import ServedModel, newest_ready
 
@@ -156,7 +157,12 @@ class Catalogue:
         async with self._changing:
             agreed = await to_thread.run_sync(self._agreement.current)
             if agreed.generation != self._served.generation:
-                self._serve(await to_thread.run_sync(self._loaded, agreed))
+                self._serve(await to_thread.run_sync(self._loaded_aside, agreed))
+
+    def _loaded_aside(self, agreed: Agreed) -> _Served:
+        """The same on a thread of its own, which is set up as those are that will evaluate."""
+        use_one_thread()
+        return self._loaded(agreed)
 
     def _loaded(self, agreed: Agreed) -> _Served:
         """What was agreed, with what is not served yet loaded, and what failed tried again where it was asked for."""

@@ -17,7 +17,6 @@ from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
 from models.repository import Repository, RepositoryError
-from service.engine.evaluate import use_one_thread
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network
 from service.engine.uncertainty import RegressionDraws, regression_draws
@@ -101,7 +100,6 @@ class Loader:
         return self._load(name, version)
 
     def _load(self, name: str, version: str) -> ServedModel | None:
-        use_one_thread()  # whichever this is: it is set up as those that will evaluate are
         try:
             model = self._repository.load(name, version)
         except RepositoryError as error:

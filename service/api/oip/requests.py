@@ -112,15 +112,13 @@ def _split(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], me
 
 
 def _id(sent: Any) -> str | None:
+    if not (sent is None or isinstance(sent, str)):
+        raise InvalidRequest([("id", "must be a text")])
     try:
-        if sent is None or sent.encode():
-            return sent or None
-    except (
-        AttributeError,
-        UnicodeEncodeError,
-    ):  # not a text, or half of a pair of surrogates, which no answer can hold
-        pass
-    raise InvalidRequest([("id", "must be a text")])
+        (sent or "").encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, which no answer can hold
+        raise InvalidRequest([("id", "must be a text that UTF-8 can hold")]) from None
+    return sent
 
 
 class _Input(NamedTuple):
