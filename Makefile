@@ -52,6 +52,9 @@ bench: $(VENV)/.dev $(VENV)/.kernel ## Measure the engine against naive loops an
 bench-http: $(VENV)/.kernel ## Measure the service over HTTP beside its floors (needs wrk)
 	$(RUN) -m benchmarks.http
 
+bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSON (needs wrk)
+	$(RUN) -m benchmarks.binary
+
 bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
@@ -81,7 +84,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,train,dev]'
+	$(PIP) install -c constraints.txt --editable '.[serve,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-peers bench-startup clean

@@ -45,16 +45,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """Bodies of requests that differ in their rows; with `tail`, a seed of DIGITS digits stands before it."""
+    """Bodies of requests that differ in their rows; with `tail`, a seed of DIGITS digits stands before it.
+
+    Texts are Latin-1, a character a byte, so that a body may also hold bytes.
+    """
 
     path: str
     heads: tuple[str, ...]
     tail: str | None = None
+    headers: tuple[str, ...] = ("Content-Type: application/json",)
 
     def body(self, number: int, seed: int) -> bytes:
         """One whole body."""
         head = self.heads[number % len(self.heads)]
-        return (head if self.tail is None else f"{head}{seed}{self.tail}").encode()
+        return (head if self.tail is None else f"{head}{seed}{self.tail}").encode("latin-1")
 
 
 Speaker = Callable[[Job], Spelling]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ _bursts = count()
 PATIENCE = 60.0  # seconds for one answer
 WAKE_WITHIN = 10.0  # seconds
 
+_NOT_PLAIN = re.compile(r"[^ !#-\[\]-~]")
 _SCRIPT = r"""
 local heads = {HEADS}
 local tail = TAIL
@@ -119,7 +121,7 @@ def ask_often(
     try:
         for turn in range(times):
             body = spelling.body(number + turn, first + turn)
-            connection.request("POST", spelling.path, body, {"Content-Type": "application/json"})
+            connection.request("POST", spelling.path, body, dict(line.split(": ", 1) for line in spelling.headers))
             response = connection.getresponse()
             answer, headers = response.read(), {name.lower(): value for name, value in response.getheaders()}
             if response.status != 200:
@@ -177,11 +179,9 @@ def _script(spelling: Spelling) -> str:
 
 def _request(spelling: Spelling, head: str) -> str:
     more = 0 if spelling.tail is None else len(str(FIRST_SEED)) + len(spelling.tail)
-    return (
-        f"POST {spelling.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(head) + more}\r\n\r\n{head}"
-    )
+    lines = (f"POST {spelling.path} HTTP/1.1", "Host: 127.0.0.1", *spelling.headers)
+    return "\r\n".join((*lines, f"Content-Length: {len(head) + more}", "", head))
 
 
 def _lua_text(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n") + '"'
+    return '"' + _NOT_PLAIN.sub(lambda found: f"\\{ord(found[0]):03}", text) + '"'

@@ -1,8 +1,9 @@
 """The models that are measured, in a store of their own; and rows to ask them about.
 
-S is 13 → 50 → 50 → 1 with p = 0.1, W is 64 → 512 → 512 → 512 → 10 with p = 0.1, W5 is W with p = 0.5. Their weights are
-as PyTorch starts them: how long an answer takes does not depend on what was learnt. Inputs and outputs are in standard
-units already, so that whoever runs the bare network must come to the same answers. Knows nothing of HTTP.
+S is 13 → 50 → 50 → 1 with p = 0.1, W is 64 → 512 → 512 → 512 → 10 with p = 0.1, W5 is W with p = 0.5, and N, narrow, is
+64 → 32 → 1. Their weights are as PyTorch starts them: how long an answer takes does not depend on what was learnt.
+Inputs and outputs are in standard units already, so that whoever runs the bare network must come to the same answers.
+Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ POOL = 16  # different sets of rows, so that no two requests in a row are about 
 _S = Mlp(inputs=13, hidden=(50, 50), dropout=(0.1, 0.1), head=RegressionHead(outputs=1))
 _W = Mlp(inputs=64, hidden=(512, 512, 512), dropout=(0.1,) * 3, head=ClassificationHead(classes=10))
 _W5 = _W.model_copy(update={"dropout": (0.5,) * 3})
-SPECS = {"S": _S, "W": _W, "W5": _W5}
+_N = Mlp(inputs=64, hidden=(32,), dropout=(0.1,), head=RegressionHead(outputs=1))
+SPECS = {"S": _S, "W": _W, "W5": _W5, "N": _N}
 
 
 def fill(root: Path) -> None:

@@ -1,6 +1,6 @@
 """Raw rows ↔ standardised tensors: what the inputs and outputs of a model are called and measured in.
 
-Knows nothing of networks or files, and nothing of HTTP: `read_rows` takes what any JSON reader returns.
+Knows nothing of networks or files, and nothing of HTTP: rows are what any JSON reader returns, or arrays.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ MAX_COMPLAINTS = 10
 _BLOCK = 256  # rows
 _FEW = 128  # numbers
 _NUMBER = frozenset((float, int))
+_NOT_FINITE = "must be a finite number"
+_LARGEST_EXACT = 2**53
 
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -88,8 +90,7 @@ class Standard:
         """
         standard: Float32 = ((rows - self._mean) / self._scale).astype(np.float32)
         if not _all_finite(standard):
-            where = np.argwhere(~np.isfinite(standard))[:MAX_COMPLAINTS]
-            raise InvalidRows([(f"inputs[{i}].{self.names[j]}", "too far outside the model's range") for i, j in where])
+            raise _out_of_place(~np.isfinite(standard), self.names, "too far outside the model's range")
         return standard
 
 
@@ -106,6 +107,39 @@ def read_rows(inputs: Any, names: Sequence[str]) -> Float64:
     """
     quickly = _single_row(inputs, len(names))
     return _rows(inputs, names) if quickly is None else quickly
+
+
+def read_flat(values: list[Any], names: Sequence[str]) -> Float64:
+    """Parsed JSON numbers, row after row → [rows, features] float64. Raises InvalidRows, naming row and feature."""
+    width = len(names)
+    rows = np.empty((len(values) // width, width))
+    for start in range(0, len(rows), _BLOCK):
+        end = start + _BLOCK
+        rows[start:end] = _numbers(values[start * width : end * width], start, names)
+    return rows
+
+
+def read_array(numbers: npt.NDArray[Any], names: Sequence[str]) -> Float64:
+    """Numbers of any kind [rows, features] → float64, exactly. Raises InvalidRows, naming row and feature."""
+    rows = numbers.astype(np.float64)
+    integers = numbers.dtype.kind in "iu"
+    if not (integers or _all_finite(rows)):
+        raise _out_of_place(~np.isfinite(rows), names, _NOT_FINITE)
+    if integers and numbers.dtype.itemsize == 8 and not (exact := _exact(numbers)).all():
+        raise _out_of_place(~exact, names, "is an integer that float64 can't hold exactly")
+    return rows
+
+
+def _exact(integers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which 64-bit integers have at most 53 digits in binary, leaving out the zeros at their end."""
+    lowest = np.where(integers == 0, integers.dtype.type(1), integers & -integers)
+    odd = integers // lowest
+    within: npt.NDArray[np.bool_] = (odd <= _LARGEST_EXACT) & (odd >= -_LARGEST_EXACT)
+    return within
+
+
+def _out_of_place(where: npt.NDArray[np.bool_], names: Sequence[str], message: str) -> InvalidRows:
+    return InvalidRows([(f"inputs[{i}].{names[j]}", message) for i, j in np.argwhere(where)[:MAX_COMPLAINTS]])
 
 
 def _single_row(inputs: Any, width: int) -> Float64 | None:
@@ -223,4 +257,4 @@ def _complaint(value: Any) -> str | None:
         finite = np.isfinite(float(value))
     except OverflowError:
         finite = False
-    return None if finite else "must be a finite number"
+    return None if finite else _NOT_FINITE

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -12,8 +13,11 @@ from fastapi_swagger import patch_fastapi
 
 from models.repository import Repository
 from penumbra import __version__
+from service.agreement import Agreement
 from service.api import documentation, health, native, problems
 from service.api.hot import Application
+from service.api.oip import documentation as oip_documentation
+from service.api.oip import routes as oip
 from service.batching import Batcher
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
@@ -25,10 +29,13 @@ from service.settings import Settings
 _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
 
 
-def create_app(settings: Settings | None = None, loader: Loader | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, loader: Loader | None = None, agreement: Agreement | None = None
+) -> FastAPI:
     """The service as an ASGI application.
 
-    Settings default to the environment's, the loader to one that has not loaded anything yet.
+    Settings default to the environment's, the loader to one that has not loaded anything yet; without an agreement with
+    other processes, this one decides alone what it serves.
     """
     settings = settings or Settings()
 
@@ -42,18 +49,23 @@ def create_app(settings: Settings | None = None, loader: Loader | None = None) -
             loader or new_loader(settings, repository),
             batcher,
             MaskCache(settings.mask_cache_bytes),
+            agreement,
         )
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.
         gc.freeze()
         gc.enable()
+        following = asyncio.create_task(app.state.inference.catalogue.follow())
         app.state.ready = True
         yield
         app.state.ready = False
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
         await to_thread.run_sync(batcher.close)
 
     app = Application(
-        native.HOT,
+        {**native.HOT, **oip.HOT},
         title="Penumbra",
         version=__version__,
         summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",
@@ -67,8 +79,9 @@ def create_app(settings: Settings | None = None, loader: Loader | None = None) -
     app.state.ready = False
     app.include_router(health.router)
     app.include_router(native.router)
+    app.include_router(oip.router)
     problems.install(app)
-    documentation.install(app)
+    documentation.install(app, oip_documentation.PATHS, oip_documentation.SCHEMAS)
     patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app
 

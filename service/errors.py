@@ -5,6 +5,7 @@ PenumbraError
 ├── InvalidRequest        can be read, but asks for something that does not exist or is out of bounds
 ├── BodyTooLarge          more bytes than this service takes
 ├── UnsupportedMedia      a body in a form that this service does not read
+├── Forbidden             not for this caller
 ├── UnknownModel          no such model or version
 ├── NotApplicable         the model can't answer this kind of question
 ├── Unavailable           not now; worth trying again
@@ -44,6 +45,10 @@ class BodyTooLarge(PenumbraError):
 
 class UnsupportedMedia(PenumbraError):
     """A body in a form that this service does not read."""
+
+
+class Forbidden(PenumbraError):
+    """Not for this caller."""
 
 
 class UnknownModel(PenumbraError):

@@ -16,7 +16,7 @@ import torch
 from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
-from models.repository import CorruptVersion, Repository
+from models.repository import Repository, RepositoryError
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network
 from service.engine.uncertainty import RegressionDraws, regression_draws
@@ -102,7 +102,7 @@ class Loader:
     def _load(self, name: str, version: str) -> ServedModel | None:
         try:
             model = self._repository.load(name, version)
-        except CorruptVersion as error:
+        except RepositoryError as error:
             logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
             return None
         network = verified_network(model.manifest.architecture, model.tensors, self._device)

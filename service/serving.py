@@ -20,7 +20,9 @@ import torch
 import uvicorn
 
 from models.repository import Repository
+from service.agreement import Agreement, Shared
 from service.app import create_app, new_loader
+from service.catalogue import stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
 from service.served import Loader
@@ -95,35 +97,38 @@ def serve(settings: Settings) -> int:
     One worker is this process itself; but process 1 of a container has orphans to reap, and supervises even one.
     """
     if settings.worker_processes == 1 and os.getpid() != 1:
-        server = Server(_configuration(settings, None), settings.stop_delay_seconds)
+        server = Server(_configuration(settings), settings.stop_delay_seconds)
         server.run()
         return 0 if server.started else _FAILED
-    loader = _shared_loader(settings)
-    sockets = [_configuration(settings, loader).bind_socket()]
+    loader, agreement = _shared_loader(settings), Shared()
+    sockets = [_configuration(settings).bind_socket()]
     tally = new_tally(settings.worker_processes) if settings.worker_processes > 1 else None
     gc.freeze()
 
     def work(beat: Beat) -> None:
-        server = Server(_configuration(settings, loader), settings.stop_delay_seconds, beat, tally)
+        server = Server(_configuration(settings, loader, agreement), settings.stop_delay_seconds, beat, tally)
         server.run(sockets)
         if not server.started:
             sys.exit(_FAILED)
 
     def renew() -> None:
-        if loader is not None:
-            try:
+        try:
+            if loader is not None:
                 loader.prepare()
-            except Exception:  # whatever is wrong with the store now, the workers say so
-                logger.exception("the store could not be read again")
-            gc.freeze()
+            agreement.renew(stored(Repository(settings.store)))
+        except Exception:  # whatever is wrong with the store now, the workers say so
+            logger.exception("the store could not be read again")
+        gc.freeze()
 
     grace = settings.stop_delay_seconds + DRAIN_SECONDS + _MARGIN
     return Supervisor(work, settings.worker_processes, grace, renew).run()
 
 
-def _configuration(settings: Settings, loader: Loader | None) -> uvicorn.Config:
+def _configuration(
+    settings: Settings, loader: Loader | None = None, agreement: Agreement | None = None
+) -> uvicorn.Config:
     return uvicorn.Config(
-        partial(create_app, settings, loader),
+        partial(create_app, settings, loader, agreement),
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -5,6 +5,7 @@ The sole reader of the environment. Knows nothing of what the values are used fo
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import sys
@@ -101,6 +102,14 @@ class Settings(BaseSettings):
     def engine_threads(self) -> int:
         """Engine threads per worker, with 0 resolved."""
         return self.threads or max(1, usable_cores() // self.worker_processes)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 def usable_cores() -> int:

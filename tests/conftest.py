@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -44,3 +48,22 @@ def start_server() -> Iterator[Callable[..., Server]]:
             return running
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def kserve_python() -> Path:
+    """Python with the KServe SDK, in an environment below this one's, which is made if it isn't there."""
+    pins = Path(__file__).parent / "conformance" / "kserve.txt"
+    home = Path(sys.prefix) / "kserve"
+    stamp, wanted = home / "penumbra.stamp", hashlib.sha256(pins.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(home)],
+            [str(home / "bin" / "pip"), "--disable-pip-version-check", "--quiet", "install", "-r", str(pins)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                pytest.skip(f"the KServe SDK can't be installed: {last}")
+        stamp.write_text(wanted)
+    return home / "bin" / "python"

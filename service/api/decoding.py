@@ -1,8 +1,12 @@
-"""Parsed JSON → domain values: the whole validation of the native contract. Knows nothing of bytes or answers."""
+"""Parsed JSON → domain values: the whole validation of what may be asked. Knows nothing of bytes or answers.
+
+Native bodies are read here whole; other codecs bring options of the same names, and rows of their own.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,15 +20,15 @@ from service.served import ServedModel
 from service.settings import Settings
 
 
-class _Body(SampleOptions, total=False):
-    """A sampling request whose rows are looked at later, by what the model expects."""
+class Options(SampleOptions, total=False):
+    """The options of a sampling request; its rows are looked at later, by what the model expects."""
 
     __pydantic_config__ = SampleOptions.__pydantic_config__  # type: ignore[misc]
 
     inputs: Any
 
 
-_BODY = TypeAdapter(_Body).validator
+_OPTIONS = TypeAdapter(Options).validator
 # In the order in which they are listed.
 _PREDICT_FIELDS = dict.fromkeys(("inputs",))
 _SAMPLE_FIELDS = dict.fromkeys(("inputs", *SampleOptions.__annotations__))
@@ -48,17 +52,36 @@ _RULES = {
 def prediction(body: dict[str, Any], model: ServedModel, limits: Settings) -> Float64:
     """The rows to predict, [rows, inputs] in raw units. Raises InvalidRequest or InvalidRows."""
     _check_fields(body, _PREDICT_FIELDS)
-    _check_sizes(body, 1, 0, len(model.manifest.outputs), draws=False, limits=limits)
+    check_prediction(_rows(body), model, limits)
     return read_rows(body["inputs"], model.standard.names)
 
 
 def sampling(body: dict[str, Any], model: ServedModel, limits: Settings) -> Sampling:
     """The sampling that is asked for; a seed that was omitted is drawn. Raises InvalidRequest or InvalidRows."""
     _check_fields(body, _SAMPLE_FIELDS)
+    return sampling_of(
+        read_options(body), _rows(body), lambda: read_rows(body["inputs"], model.standard.names), model, limits
+    )
+
+
+def read_options(fields: Mapping[str, Any]) -> Options:
+    """Options by their native names, each checked by itself. Raises InvalidRequest."""
     try:
-        options: _Body = _BODY.validate_python(body)
+        options: Options = _OPTIONS.validate_python(fields)
     except ValidationError as error:
         raise InvalidRequest(_complaints(error)) from None
+    return options
+
+
+def check_prediction(rows: int, model: ServedModel, limits: Settings) -> None:
+    """Refuses a prediction of more rows than may be: InvalidRequest."""
+    _check_sizes(rows, 1, 0, len(model.manifest.outputs), draws=False, limits=limits)
+
+
+def sampling_of(
+    options: Options, rows: int, read: Callable[[], Float64], model: ServedModel, limits: Settings
+) -> Sampling:
+    """The sampling of so many rows; `read` makes them, once all else is known to be right. Raises InvalidRequest."""
     manifest = model.manifest
     if manifest.task == "regression" and options.get("aggregate", "mean") != "mean":
         raise InvalidRequest([("aggregate", "is for classifications; the samples of a regression are averaged")])
@@ -66,9 +89,9 @@ def sampling(body: dict[str, Any], model: ServedModel, limits: Settings) -> Samp
         raise InvalidRequest([("quantiles", "are for regressions")])
     samples, first = options.get("samples", manifest.default_samples), options.get("first_sample", 0)
     draws = options.get("return_draws", False)
-    _check_sizes(body, samples, first, len(manifest.outputs), draws=draws, limits=limits)
+    _check_sizes(rows, samples, first, len(manifest.outputs), draws=draws, limits=limits)
     return Sampling(
-        rows=read_rows(body["inputs"], model.standard.names),
+        rows=read(),
         committee=Committee(
             seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1),
             samples=samples,
@@ -93,11 +116,12 @@ def _check_fields(body: dict[str, Any], known: dict[str, None]) -> None:
         raise InvalidRequest([("body", f"has {unknown} unknown field{plural}; known are {', '.join(known)}")])
 
 
-def _check_sizes(
-    body: dict[str, Any], samples: int, first: int, outputs: int, *, draws: bool, limits: Settings
-) -> None:
+def _rows(body: dict[str, Any]) -> int:
+    return len(body["inputs"]) if isinstance(body["inputs"], list) else 0
+
+
+def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bool, limits: Settings) -> None:
     """Refuses what would be too large, before anything of that size exists."""
-    rows = len(body["inputs"]) if isinstance(body["inputs"], list) else 0
     if rows > limits.max_rows:
         raise InvalidRequest([("inputs", f"has {rows} rows; at most {limits.max_rows} are taken")])
     if samples > limits.max_samples:

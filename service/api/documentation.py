@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from penumbra import schemas
 
-_REFERENCE = "#/components/schemas/{model}"
+REFERENCE = "#/components/schemas/{model}"
 
 _DIABETES = [0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]
 _EXAMPLES: dict[str, dict[str, Any]] = {
@@ -37,8 +38,9 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "unseeded": {"summary": "The seed is drawn and returned", "value": {"inputs": [_DIABETES]}},
     },
 }
-_MEANINGS = {
+MEANINGS = {
     400: "Not JSON, or a bad header",
+    403: "Not for this caller",
     404: "Unknown model or version",
     409: "The model has no active dropout, or no members, for the asked method",
     413: "Body too large",
@@ -47,7 +49,7 @@ _MEANINGS = {
     503: "Queue full, shutting down, or the model is not ready",
     504: "The deadline passed while queued",
 }
-_HEADERS: tuple[tuple[str, dict[str, Any], str], ...] = (
+HEADERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "X-Deadline-Ms",
         {"type": "integer", "minimum": 1},
@@ -69,15 +71,15 @@ _OPERATIONS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
 
 def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 - reads as a table where it is used
     """The problem responses of an operation."""
-    reference = {"schema": {"$ref": _REFERENCE.format(model="Problem")}}
+    reference = {"schema": {"$ref": REFERENCE.format(model="Problem")}}
     return {
-        status: {"description": _MEANINGS[status], "content": {"application/problem+json": reference}}
+        status: {"description": MEANINGS[status], "content": {"application/problem+json": reference}}
         for status in statuses
     }
 
 
-def install(app: FastAPI) -> None:
-    """Makes /openapi.json complete."""
+def install(app: FastAPI, paths: Mapping[str, Any], components: Mapping[str, Any]) -> None:
+    """Makes /openapi.json complete: the native hot routes, and those of other codecs that are given."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -85,8 +87,8 @@ def install(app: FastAPI) -> None:
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
             )
             _drop_unused_422(document)
-            document["paths"].update(_paths())
-            document["components"]["schemas"].update(_schemas())
+            document["paths"].update({**_paths(), **paths})
+            document["components"]["schemas"].update({**_schemas(), **components})
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -112,32 +114,18 @@ def _paths() -> dict[str, Any]:
 
 def _operation(verb: str, versioned: bool) -> dict[str, Any]:
     summary, *answers = _OPERATIONS[verb]
-    parameters = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string"},
-            "example": example,
-        }
-        for name, example in (("name", "diabetes"), ("version", "1"))[: 1 + versioned]
-    ]
-    headers = [
-        {"name": name, "in": "header", "schema": schema, "description": description}
-        for name, schema, description in _HEADERS
-    ]
-    answer = {"anyOf": [{"$ref": _REFERENCE.format(model=model.__name__)} for model in answers]}
+    answer = {"anyOf": [{"$ref": REFERENCE.format(model=model.__name__)} for model in answers]}
     request = {"predict": "PredictRequest", "sample": "SampleRequest"}[verb]
     return {
         "tags": ["inference"],
         "summary": summary + (", of one version" if versioned else ""),
         "operationId": f"{verb}{'_version' if versioned else ''}",
-        "parameters": parameters + headers,
+        "parameters": parameters(versioned),
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"$ref": _REFERENCE.format(model=request)},
+                    "schema": {"$ref": REFERENCE.format(model=request)},
                     "examples": _EXAMPLES[verb],
                 }
             },
@@ -150,18 +138,32 @@ def _operation(verb: str, versioned: bool) -> dict[str, Any]:
     }
 
 
+def parameters(versioned: bool) -> list[dict[str, Any]]:
+    """What a hot route takes from its path, and the headers that it looks at."""
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
+        for name, example in (("name", "diabetes"), ("version", "1"))[: 1 + versioned]
+    ]
+    return in_path + [
+        {"name": name, "in": "header", "schema": schema, "description": description}
+        for name, schema, description in HEADERS
+    ]
+
+
 def _schemas() -> dict[str, Any]:
     answers: list[type[BaseModel]] = [schemas.Problem]
     for _, regression, classification in _OPERATIONS.values():
         answers += [regression, classification]
     found: dict[str, Any] = {}
     for model in answers:
-        _collect(found, model.__name__, model.model_json_schema(ref_template=_REFERENCE, mode="serialization"))
+        collect(found, model)
     for request in (schemas.PredictRequest, schemas.SampleRequest):
-        _collect(found, request.__name__, TypeAdapter(request).json_schema(ref_template=_REFERENCE))
+        collect(found, request)
     return found
 
 
-def _collect(found: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+def collect(found: dict[str, Any], kind: Any) -> None:
+    """Adds the schema of a type by its name, and those that it refers to."""
+    schema = TypeAdapter(kind).json_schema(ref_template=REFERENCE, mode="serialization")
     found.update(schema.pop("$defs", {}))
-    found[name] = schema
+    found[kind.__name__] = schema

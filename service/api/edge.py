@@ -14,13 +14,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from service.api import strict_json
+from service.api.compression import inflated
 from service.errors import BodyTooLarge, MalformedRequest, UnsupportedMedia
 
 Decoded = TypeVar("Decoded")
 Headers = list[tuple[bytes, bytes]]
 
 # Bodies up to this size are decoded where they arrive: two milliseconds for one full of digits, else far less.
-_INLINE_BYTES = 1 << 16
+INLINE_BYTES = 1 << 16
+# What clients call a body of JSON and bytes: nothing at all, bytes, or, as curl does unless it is told, a form.
+_BYTES = (b"", b"application/octet-stream", b"application/x-www-form-urlencoded")
 _DEADLINE = re.compile(rb"[0-9]{1,8}")
 _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
@@ -51,13 +54,36 @@ class Exchange:
         Raises UnsupportedMedia, BodyTooLarge (before more than `max_bytes` are held), MalformedRequest, or what
         `decode` raises.
         """
-        self._check_media()
+        if not _is_json(self._headers.get(b"content-type", b"")):
+            raise UnsupportedMedia("the body must be JSON: send Content-Type: application/json")
+        if self._encoding() != b"identity":
+            raise UnsupportedMedia("the body must not be compressed: send no Content-Encoding")
         body = await self._body(max_bytes)
-        if len(body) <= _INLINE_BYTES:
+        if len(body) <= INLINE_BYTES:
             return _decode(body, decode)
         return await to_thread.run_sync(_decode, body, decode)
 
-    def patience(self, default_ms: int) -> float:
+    async def read_bytes(
+        self, max_bytes: int, decode: Callable[[bytes], Decoded], *, inline: int = INLINE_BYTES
+    ) -> Decoded:
+        """The body as bytes, inflated where it is compressed, decoded; beyond `inline` bytes on another thread.
+
+        Raises what `read` raises; `max_bytes` bound it inflated, too.
+        """
+        media = self._headers.get(b"content-type", b"")
+        if not (_is_json(media) or _media_type(media) in _BYTES):
+            raise UnsupportedMedia("the body must be JSON or bytes: application/json or application/octet-stream")
+        encoding = self._encoding()
+        body = await self._body(max_bytes)
+        if encoding != b"identity":
+            return await to_thread.run_sync(lambda: decode(inflated(body, encoding, max_bytes)))
+        return decode(body) if len(body) <= inline else await to_thread.run_sync(decode, body)
+
+    def header(self, name: bytes) -> bytes | None:
+        """A header's value; the name in lower case."""
+        return self._headers.get(name)
+
+    def patience(self, default_ms: float) -> float:
         """Seconds that the caller will wait in the queue: X-Deadline-Ms, at most a day, or the default."""
         sent = self._headers.get(b"x-deadline-ms")
         if sent is None:
@@ -85,15 +111,8 @@ class Exchange:
         waiting.close()
         return False
 
-    def _check_media(self) -> None:
-        sent = self._headers.get(b"content-type", b"")
-        if sent != b"application/json":
-            media_type = sent.decode("latin-1").partition(";")[0].strip().lower()
-            if media_type != "application/json" and not media_type.endswith("+json"):
-                raise UnsupportedMedia("the body must be JSON: send Content-Type: application/json")
-        encoding = self._headers.get(b"content-encoding")
-        if encoding is not None and encoding.lower() != b"identity":
-            raise UnsupportedMedia("the body must not be compressed: send no Content-Encoding")
+    def _encoding(self) -> bytes:
+        return self._headers.get(b"content-encoding", b"identity").lower()
 
     async def _body(self, max_bytes: int) -> bytes:
         declared = self._headers.get(b"content-length", b"")
@@ -113,8 +132,16 @@ class Exchange:
         return b"".join(chunks)
 
 
+def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
+    media_type = _media_type(content_type)
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
+
+
 def _decode(body: bytes, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
-    value = strict_json.parse(body)
-    if not isinstance(value, dict):
-        raise MalformedRequest("the body must be a JSON object")
-    return decode(value)
+    return decode(strict_json.parse_object(body))

@@ -30,6 +30,8 @@ def _numbers(value: Any) -> int:
     kind = type(value)
     if kind is np.ndarray:
         return int(value.size)
+    if kind is list:
+        return sum(map(_numbers, value)) if value and type(value[0]) is dict else 0
     return sum(map(_numbers, value.values())) if kind is dict else 0
 
 
@@ -41,6 +43,13 @@ def _pieces(value: Any) -> Iterator[bytes]:
             yield from _pieces(inner)
             before = b","
         yield b"{}" if before == b"{" else b"}"
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        before = b"["
+        for inner in value:
+            yield before
+            yield from _pieces(inner)
+            before = b","
+        yield b"]"
     elif isinstance(value, np.ndarray) and value.size > _SLICE:
         step = max(1, _SLICE * len(value) // value.size)
         before = b"["

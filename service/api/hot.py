@@ -81,10 +81,10 @@ class Hot:
         try:
             status, headers, body = await self._handle(exchange)
         except problems.KNOWN as error:
-            status, headers, body = problems.of(error, exchange.request_id)
+            status, headers, body = problems.of(error, exchange.request_id, scope["path"])
         except Exception as error:  # noqa: BLE001 - it is raised again below
             bug = error
-            status, headers, body = problems.of_bug(exchange.request_id)
+            status, headers, body = problems.of_bug(exchange.request_id, scope["path"])
         if status != 304:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", exchange.request_id))

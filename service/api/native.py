@@ -12,15 +12,14 @@ from starlette.requests import Request
 
 from models.features import Float64
 from penumbra.schemas import ModelDescription, ModelEntry, ModelList
-from service.api import decoding, tags
+from service.api import decoding, fields, tags
+from service.api.answers import JSON, answered, not_modified
 from service.api.documentation import PROBLEMS
 from service.api.edge import Answer, Exchange
 from service.api.encoding import encode
 from service.api.hot import Handler
-from service.batching import Timings
-from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.inference import Inference
-from service.jobs import Prediction, Sampled, Sampling
+from service.jobs import Sampling
 from service.served import ServedModel, newest_ready
 from service.settings import Settings
 
@@ -29,15 +28,11 @@ router = APIRouter(prefix="/v1", tags=["models"])
 Name = Annotated[str, Path(examples=["diabetes"])]
 Version = Annotated[str, Path(examples=["1"])]
 
-_JSON = (b"content-type", b"application/json")
-_PRIVATE = (b"cache-control", b"private")
-_NO_STORE = (b"cache-control", b"no-store")
-
 
 @router.get("/models", response_model=ModelList)
 async def list_models(request: Request) -> Any:
     """Every model, sorted by name, with the version that is served by default."""
-    return ModelList(models=[_entry(name, versions) for name, versions in _inference(request).models.items()])
+    return ModelList(models=[_entry(name, versions) for name, versions in _inference(request).catalogue.models.items()])
 
 
 @router.get("/models/{name}", response_model=ModelDescription, responses=PROBLEMS(404, 503))
@@ -58,9 +53,10 @@ async def predict(exchange: Exchange) -> Answer:
     model = inference.resolve(**exchange.parameters)
     rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
     if exchange.already_has(tag):
-        return _not_modified(tag)
+        return not_modified(tag)
     answer, timings = await inference.predict(model, rows, exchange.patience(settings.deadline_ms), exchange.gone)
-    return await _respond(_prediction_fields(model, answer), timings, tag)
+    body = await encode({"model": _reference(model), **fields.of_prediction(model, answer)})
+    return answered([JSON], body, timings, tag)
 
 
 async def sample(exchange: Exchange) -> Answer:
@@ -69,9 +65,17 @@ async def sample(exchange: Exchange) -> Answer:
     model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
     if tag and exchange.already_has(tag):
-        return _not_modified(tag)
+        return not_modified(tag)
     answer, timings = await inference.sample(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
-    return await _respond(_sample_fields(model, sampling, answer), timings, tag)
+    committee = sampling.committee
+    asked = {
+        "seed": committee.seed,
+        "first_sample": committee.first_sample,
+        "samples": committee.samples,
+        "method": sampling.method,
+    }
+    body = await encode({"model": _reference(model), **asked, **fields.of_sample(model, answer)})
+    return answered([JSON], body, timings, tag)
 
 
 # Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.
@@ -126,72 +130,3 @@ def _reference(model: ServedModel) -> orjson.Fragment:
 @lru_cache(maxsize=1024)
 def _encoded_reference(name: str, version: str, digest: str) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps({"name": name, "version": version, "digest": digest}))
-
-
-def _prediction_fields(model: ServedModel, answer: Prediction) -> dict[str, Any]:
-    if model.manifest.task == "classification":
-        labels = [model.manifest.labels[winner] for winner in answer.mean.argmax(axis=1)]
-        return {"model": _reference(model), "labels": labels, "probabilities": answer.mean}
-    known = {} if answer.aleatoric_std is None else {"aleatoric_std": answer.aleatoric_std}
-    return {"model": _reference(model), "mean": answer.mean, **known}
-
-
-def _sample_fields(model: ServedModel, sampling: Sampling, answer: Sampled) -> dict[str, Any]:
-    committee, summary = sampling.committee, answer.summary
-    return {
-        "model": _reference(model),
-        "seed": committee.seed,
-        "first_sample": committee.first_sample,
-        "samples": committee.samples,
-        "method": sampling.method,
-        **(
-            _regression_fields(sampling, summary)
-            if isinstance(summary, RegressionSummary)
-            else _classification_fields(model, summary)
-        ),
-        **({} if answer.draws is None else {"draws": answer.draws}),
-    }
-
-
-def _regression_fields(sampling: Sampling, summary: RegressionSummary) -> dict[str, Any]:
-    interval = summary.interval
-    quantiles = {repr(float(probability)): bound for probability, bound in summary.quantiles.items()}
-    return {
-        "mean": summary.mean,
-        "std": summary.std,
-        "epistemic_std": summary.epistemic_std,
-        "aleatoric_std": summary.aleatoric_std,
-        "stderr": summary.stderr,
-        "interval": {
-            "level": interval.level,
-            "kind": interval.kind,
-            "lower": interval.lower,
-            "upper": interval.upper,
-        },
-        **({"quantiles": quantiles} if sampling.quantiles else {}),
-    }
-
-
-def _classification_fields(model: ServedModel, summary: ClassificationSummary) -> dict[str, Any]:
-    return {
-        "labels": [model.manifest.labels[winner] for winner in summary.winners],
-        "probabilities": summary.probabilities,
-        "std": summary.std,
-        "stderr": summary.stderr,
-        "predictive_entropy": summary.predictive_entropy,
-        "expected_entropy": summary.expected_entropy,
-        "mutual_information": summary.mutual_information,
-        "variation_ratio": summary.variation_ratio,
-        "votes": summary.votes,
-    }
-
-
-def _not_modified(tag: bytes) -> Answer:
-    return Answer(304, [(b"etag", tag), _PRIVATE])
-
-
-async def _respond(fields: dict[str, Any], timings: Timings, tag: bytes | None) -> Answer:
-    queue, compute = timings.queue * 1e3, timings.compute * 1e3
-    timing = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (queue, compute, queue + compute)
-    caching = [(b"etag", tag), _PRIVATE] if tag else [_NO_STORE]
-    return Answer(200, [_JSON, *caching, (b"server-timing", timing)], await encode(fields))

@@ -1,10 +1,12 @@
 """The one table from errors to HTTP, and the form they take: application/problem+json (RFC 9457).
 
-A problem never quotes the request, carries at most ten complaints and stays under 4 KB.
+Under /v2 they take the Open Inference Protocol's form instead, which knows no 422. A problem never quotes the request,
+carries at most ten complaints and stays under 4 KB.
 """
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +24,7 @@ MEDIA_TYPE = b"application/problem+json"
 _CLOSE = (b"connection", b"close")
 _LONGEST_TEXT = 250
 _LARGEST_BODY = 4000
+_PROTOCOL = re.compile(r"/v2(/|$)")
 
 # Most specific first: the first class that fits decides.
 TABLE: tuple[tuple[type[Exception], int, str], ...] = (
@@ -32,6 +35,7 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidRows, 422, "invalid-request"),
     (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnsupportedMedia, 415, "unsupported-media"),
+    (errors.Forbidden, 403, "forbidden"),
     (errors.UnknownModel, 404, "unknown-model"),
     (errors.NotApplicable, 409, "not-applicable"),
     (errors.QueueFull, 503, "queue-full"),
@@ -52,8 +56,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def of(error: Exception, request_id: bytes) -> Answer:
-    """The problem that a known error is."""
+def of(error: Exception, request_id: bytes, path: str) -> Answer:
+    """The problem that a known error is, in the form of the path's protocol."""
     status, kind = next((status, name) for known, status, name in TABLE if isinstance(error, known))
     headers = []
     if isinstance(error, errors.Unavailable):
@@ -63,17 +67,18 @@ def of(error: Exception, request_id: bytes) -> Answer:
         headers.append(_CLOSE)
     complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
     detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
-    return _problem(request_id, status, detail, headers, kind, complaints)
+    return _problem(path, request_id, status, detail, headers, kind, complaints)
 
 
-def of_bug(request_id: bytes) -> Answer:
-    """The problem that any other error is."""
+def of_bug(request_id: bytes, path: str) -> Answer:
+    """The problem that any other error is, likewise."""
     detail = f"an internal error; please report it with the request id {request_id.decode()}"
     # The server drops the connection after a bug: said, so that no other request is sent on it.
-    return _problem(request_id, 500, detail, [_CLOSE], "bug")
+    return _problem(path, request_id, 500, detail, [_CLOSE], "bug")
 
 
 def _problem(
+    path: str,
     request_id: bytes,
     status: int,
     detail: str,
@@ -81,6 +86,11 @@ def _problem(
     kind: str = "",
     complaints: tuple[tuple[str, str], ...] = (),
 ) -> Answer:
+    if _PROTOCOL.match(path):
+        said = "; ".join(f"{_short(field)}: {_short(message)}" for field, message in complaints) or _short(detail)
+        return Answer(
+            400 if status == 422 else status, [(b"content-type", b"application/json"), *headers], _error(said)
+        )
     content: dict[str, Any] = {
         "type": f"urn:penumbra:problem:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -94,8 +104,14 @@ def _problem(
     return Answer(status, [(b"content-type", MEDIA_TYPE), *headers], body)
 
 
+def _error(said: str) -> bytes:
+    while len(body := orjson.dumps({"error": said})) > _LARGEST_BODY:
+        said = said[: len(said) * 3 // 4] + "…"
+    return body
+
+
 async def _answer(request: Request, error: Exception) -> Response:
-    return _response(of(error, _id(request)))
+    return _response(of(error, _id(request), request.scope["path"]))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -107,11 +123,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     }
     detail = details.get(error.status_code, HTTPStatus(error.status_code).description)
     headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    return _response(_problem(_id(request), error.status_code, detail, headers))
+    return _response(_problem(request.scope["path"], _id(request), error.status_code, detail, headers))
 
 
 async def _answer_bug(request: Request, _: Exception) -> Response:
-    return _response(of_bug(_id(request)))
+    return _response(of_bug(_id(request), request.scope["path"]))
 
 
 def _id(request: Request) -> bytes:

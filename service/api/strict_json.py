@@ -23,6 +23,14 @@ _NOT_FINITE = ("NaN", "Infinity")
 _LONGEST_INTEGER = 400
 
 
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object that a JSON document is; raises what `parse` raises, and MalformedRequest for any other value."""
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise MalformedRequest("the body must be a JSON object")
+    return value
+
+
 def parse(body: bytes) -> Any:
     """The value of a JSON document.
 

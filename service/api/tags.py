@@ -35,6 +35,15 @@ def of_sampling(model: ServedModel, sampling: Sampling) -> bytes:
     return _tag(_key(b"sample", model.fingerprint), orjson.dumps(options), b"\0", sampling.rows.data)
 
 
+def of_request(model: ServedModel, body: bytes) -> bytes:
+    """The strong tag of the answer to these very bytes, for requests that also say how the answer is to be written."""
+    hasher = hashlib.sha256(
+        _key(b"request", model.fingerprint)
+    )  # for large bodies: processors have instructions for it
+    hasher.update(body)
+    return b'"%b"' % hasher.hexdigest()[:32].encode()
+
+
 # What all answers of a model share; strings alone are kept, so that no model outlives its unloading.
 @lru_cache(maxsize=1024)
 def _key(verb: bytes, fingerprint: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "exclusiveMaximum": ("number", lambda value, limit: value < limit),
     "minItems": ("array", lambda value, limit: len(value) >= limit),
     "maxItems": ("array", lambda value, limit: len(value) <= limit),
+    "pattern": ("string", lambda value, pattern: re.search(pattern, value) is not None),
     "required": ("object", lambda value, names: set(names) <= set(value)),
 }
 

@@ -20,6 +20,8 @@ from tests.api.inside import running
 from tests.api.live import Server
 from tests.api.wire import PREDICT, ROW, SAMPLE, TINY_ROWS, assert_problem
 
+TENSOR = {"name": "inputs", "shape": [1, 3], "datatype": "FP64", "data": TINY_ROWS[0]}
+HOT = [("/v1/models/diabetes", "predict"), ("/v1/models/diabetes", "sample"), ("/v2/models/diabetes", "infer")]
 SEEDED: dict[str, Any] = {"inputs": [ROW], "seed": 7, "samples": 5}
 
 
@@ -136,6 +138,11 @@ async def test_the_short_cut_and_the_router_lead_to_the_same_answer(tiny_store: 
         ("/v1/models/colours/sample", {"inputs": [[1]]}, {}),
         ("/v1/models/none/predict", {}, {}),
         ("/v1/models/silent/predict", {"inputs": TINY_ROWS}, {"X-Deadline-Ms": "0"}),
+        ("/v2/models/silent/infer", {"inputs": [TENSOR]}, {}),
+        ("/v2/models/silent/versions/1/infer", {"inputs": [TENSOR], "parameters": {"seed": 7}}, {}),
+        ("/v2/models/silent/infer", {"inputs": []}, {}),
+        ("/v2/models/none/infer", {}, {}),
+        ("/v2/repository/index", {"ready": True}, {}),
     ]
     async with running(store=tiny_store) as (app, client):
 
@@ -167,6 +174,21 @@ async def test_a_bug_is_answered_and_then_raised(tiny_store: Path) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
             with pytest.raises(ZeroDivisionError, match="canary"):
                 await client.post("/v1/models/silent/predict", json={"inputs": TINY_ROWS})
+
+
+async def test_a_bug_is_told_in_the_protocols_words(tiny_store: Path) -> None:
+    """Under /v2 it has the form of the protocol, with the request's id and nothing else."""
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError("canary")
+
+    async with running(store=tiny_store) as (app, client):
+        app.state.inference.predict = fail
+        answer = await client.post(
+            "/v2/models/silent/infer", json={"inputs": [TENSOR]}, headers={"X-Request-ID": "mine"}
+        )
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "an internal error; please report it with the request id mine"}
 
 
 def test_made_ids_are_unique(server: Server) -> None:
@@ -220,11 +242,18 @@ def test_what_only_looks_like_a_hot_path_is_404(server: Server, path: str) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"])
-@pytest.mark.parametrize("version", ["", "/versions/1"])
-@pytest.mark.parametrize("verb", ["predict", "sample"])
-def test_hot_paths_take_only_post(server: Server, method: str, version: str, verb: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"{models}{version}/{verb}" for models, verb in HOT for version in ("", "/versions/1")),
+        "/v2/repository/index",
+        "/v2/repository/models/diabetes/load",
+        "/v2/repository/models/diabetes/unload",
+    ],
+)
+def test_hot_paths_take_only_post(server: Server, method: str, path: str) -> None:
     """Every other verb is 405, with POST in its Allow header; HEAD without a body."""
-    answer = server.client.request(method, f"/v1/models/diabetes{version}/{verb}")
+    answer = server.client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.headers["x-request-id"]
     assert (answer.content == b"") is (method == "HEAD")

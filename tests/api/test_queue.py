@@ -205,6 +205,33 @@ async def test_a_passed_deadline_is_504(tiny_store: Path) -> None:
         assert (queue.batcher.computed, queue.batcher.expired) == (2, 1)
 
 
+async def test_a_timeout_of_the_protocol_is_a_deadline(tiny_store: Path) -> None:
+    """Under /v2 a timeout in microseconds decides, unless X-Deadline-Ms is sent, too; 504 in the protocol's form."""
+    tensor = {"name": "inputs", "shape": [1, 3], "datatype": "FP64", "data": TINY_ROWS[0]}
+    body = {"inputs": [tensor], "parameters": {"timeout": 250_000}}
+    async with held_service(tiny_store) as (queue, app, client):
+        arrived, whole = asyncio.Semaphore(0), queue.batcher.run
+
+        async def noted(*asked: Any) -> Timings:
+            arrived.release()
+            return await whole(*asked)
+
+        app.state.inference._batcher.run = noted
+        path = "/v2/models/silent/infer"
+        late = asyncio.create_task(client.post(path, json=body))
+        patient = asyncio.create_task(client.post(path, json=body, headers={"X-Deadline-Ms": "10000"}))
+        for _ in range(2):
+            await arrived.acquire()
+        queue.clock.now += 0.251
+        queue.holder.go.set()
+        assert (await late).status_code == 504
+        assert (await late).json() == {"error": "the deadline passed while the request was queued"}
+        assert (await patient).status_code == 200
+        assert (queue.batcher.computed, queue.batcher.expired) == (2, 1)
+        (told,) = (await client.get("/v2/models/silent/stats")).json()["model_stats"]
+        assert [told["inference_stats"][what]["count"] for what in ("success", "fail")] == [1, 1]
+
+
 async def test_server_timing_is_the_queues_and_the_engines_time(tiny_store: Path) -> None:
     """Two seconds in line are told as two seconds in line."""
     async with held_service(tiny_store) as (queue, app, client):

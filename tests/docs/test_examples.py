@@ -1,4 +1,4 @@
-"""Every example in the README and the docs, executed: Python as doctests, curl lines against the real service."""
+"""Every example in the README and the docs, executed: Python as doctests, clients and curl against the real service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8000"
+_KSERVE = re.compile(r"```python\n([^`]*?from kserve import[^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
 _CURL = re.compile(r"```bash\n(curl [^`]*?)```\n+```json\n(.*?)```", re.DOTALL)
 # Answers are shown as one machine gave them; another kind of processor may differ in the last digits.
 _RELATIVE = 1e-3
@@ -35,20 +37,37 @@ def curl_request(command: str) -> tuple[str, str, dict[str, str], str | None]:
     address = next(word for word in words if word.startswith(ADDRESS))
     body = words[words.index("-d") + 1] if "-d" in words else None
     headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
-    known = {"-s", "-d", "-H", address, body, *(f"{name}: {value}" for name, value in headers.items())}
+    known = {"-s", "-d", "-H", "-X", "POST", address, body, *(f"{name}: {value}" for name, value in headers.items())}
     assert set(words) <= known, "this example uses a flag of curl that the test does not know"
-    return "GET" if body is None else "POST", address.removeprefix(ADDRESS), headers, body
+    return "GET" if body is None and "POST" not in words else "POST", address.removeprefix(ADDRESS), headers, body
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda page: page.name)
-def test_python_examples_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_print_what_they_say(page: Path, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each Python example of a page, run from the repository's root, prints what stands below it."""
     monkeypatch.chdir(ROOT)
-    test = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
+    test = doctest.DocTestParser().get_doctest(at(server, page.read_text()), {}, page.name, str(page), 0)
     report: list[str] = []
     results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
     assert results.attempted > 0
     assert results.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [pytest.param(*found, id=page.name) for page in PAGES for found in _KSERVE.findall(page.read_text())],
+)
+def test_examples_of_the_kserve_sdk_print_what_they_say(
+    server: Any, kserve_python: Path, program: str, printed: str
+) -> None:
+    """The SDK's examples are programs of their own, in the SDK's environment."""
+    done = subprocess.run([str(kserve_python), "-c", at(server, program)], capture_output=True, text=True, check=False)
+    assert done.stdout == printed, done.stderr
+
+
+def at(server: Any, text: str) -> str:
+    """An example with the address of this server in place of the usual one."""
+    return text.replace(ADDRESS.removeprefix("http://"), server.url.removeprefix("http://"))
 
 
 @pytest.mark.parametrize(("command", "answer"), curl_examples())

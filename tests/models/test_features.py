@@ -19,6 +19,8 @@ from models.features import (
     Standard,
     Target,
     column_statistics,
+    read_array,
+    read_flat,
     read_rows,
     standardise,
 )
@@ -52,6 +54,63 @@ def test_objects(rows, order):
     """Objects give the same rows as lists, whatever the order of their names."""
     objects = [{FEATURES[i].name: row[i] for i in order} for row in rows]
     np.testing.assert_array_equal(read_rows(objects, NAMES), np.array(rows))
+
+
+@given(rows_of_three)
+def test_flat_lists(rows):
+    """Numbers row after row are the same rows as in lists of their own."""
+    np.testing.assert_array_equal(read_flat([value for row in rows for value in row], NAMES), np.array(rows))
+
+
+@pytest.mark.parametrize(("place", "value"), [(4, "canary"), (700, None), (1000, True), (1499, float("nan"))])
+def test_what_is_wrong_in_a_flat_list_is_told_by_its_row(place, value):
+    """Also beyond the block that is read at once."""
+    values = [0.5] * 1500
+    values[place] = value
+    with pytest.raises(InvalidRows) as caught:
+        read_flat(values, NAMES)
+    ((field, _),) = caught.value.complaints
+    assert field == f"inputs[{place // 3}].{NAMES[place % 3]}"
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", "i1", "<i2", "<i4", "<i8", "u1", "<u2", "<u4", "<u8"])
+def test_arrays_are_read_exactly(dtype):
+    """Every kind of number becomes the float64 that equals it."""
+    array = np.array([[0, 1, 100], [7, 3, 127]], dtype)
+    found = read_array(array, NAMES)
+    assert found.dtype == np.float64
+    assert found.tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "field", "message"),
+    [
+        (np.array([[1, np.nan, 2]], np.float32), "inputs[0].b", "must be a finite number"),
+        (np.array([[1, 2, 3], [-np.inf, 2, 3]]), "inputs[1].a", "must be a finite number"),
+        (np.array([[0, 0, 2**53 + 1]], np.int64), "inputs[0].c", "is an integer that float64 can't hold exactly"),
+        (np.array([[-(2**63) + 1, 0, 0]], np.int64), "inputs[0].a", "is an integer that float64 can't hold exactly"),
+        (np.array([[0, 2**64 - 1, 0]], np.uint64), "inputs[0].b", "is an integer that float64 can't hold exactly"),
+    ],
+)
+def test_arrays_that_float64_can_not_hold(array, field, message):
+    """What is not finite, or has too many digits, is told by its place."""
+    with pytest.raises(InvalidRows) as caught:
+        read_array(array, NAMES)
+    assert caught.value.complaints == ((field, message),)
+
+
+def test_large_integers_that_float64_holds():
+    """Powers of two, and what has few digits before its zeros, are exact however large they are."""
+    array = np.array([[-(2**63), 2**62 + 2**20, (2**53 - 1) * 2**9]], np.int64)
+    assert read_array(array, NAMES).tolist() == array.tolist()
+    assert read_array(np.array([[2**63, 2**64 - 2**11, 0]], np.uint64), NAMES)[0, 0] == 2.0**63
+
+
+def test_many_wrong_numbers_are_told_ten_times():
+    """The list of complaints is short, however large the array."""
+    with pytest.raises(InvalidRows) as caught:
+        read_array(np.full((1000, 3), np.nan), NAMES)
+    assert len(caught.value.complaints) == MAX_COMPLAINTS
 
 
 def test_whole_numbers():

@@ -1,0 +1,211 @@
+"""What the worker processes of one service agree on: which versions are served.
+
+There is one list, numbered by its generation, in a file without a name that all inherit. A process says which
+generation it serves by a lock on that byte of the file: one look tells whether anybody is behind, and the kernel
+forgets a process that died. Knows nothing of how versions are loaded, or of HTTP.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import orjson
+
+Stored = Mapping[str, tuple[str, ...]]
+
+_NUMBER = 8  # bytes that the generation takes, and then the length of the list
+_CHANGING = 0  # the byte whose lock is held by who changes the list; generations begin at 1
+
+
+class Listed(NamedTuple):
+    """The versions of a model that are to be served, oldest first, and the generation in which that was last asked."""
+
+    versions: tuple[str, ...]
+    since: int = 1
+
+
+class Agreed(NamedTuple):
+    """What is agreed: a generation, and its models by name."""
+
+    generation: int
+    models: Mapping[str, Listed]
+
+
+class Agreement(Protocol):
+    """How processes agree: `Alone` with itself, `Shared` with those that are forked from the one that made it."""
+
+    @property
+    def generation(self) -> int:
+        """The number of what is agreed by now; 0 before anybody joined."""
+
+    def join(self, first: Callable[[], Stored]) -> Agreed:
+        """What is agreed; the first to ask begins the list. From here on the others wait for this process."""
+
+    def leave(self) -> None:
+        """The others wait for this process no longer."""
+
+    def current(self) -> Agreed:
+        """What is agreed by now."""
+
+    def change(self, models: Stored) -> Agreed:
+        """Agrees on the versions of these models; others stay as they are."""
+
+    def reach(self, generation: int) -> None:
+        """Says that this process serves that generation."""
+
+    def all_reached(self, generation: int) -> bool:
+        """Whether every process does, or a later one; a yes is sure, and a no is to be asked again."""
+
+
+class Alone:
+    """One process that agrees with itself."""
+
+    def __init__(self) -> None:
+        self._agreed = Agreed(0, {})
+
+    @property
+    def generation(self) -> int:
+        """See `Agreement`."""
+        return self._agreed.generation
+
+    def join(self, first: Callable[[], Stored]) -> Agreed:
+        """See `Agreement`."""
+        return self.change(first())
+
+    def leave(self) -> None:
+        """See `Agreement`."""
+
+    def current(self) -> Agreed:
+        """See `Agreement`."""
+        return self._agreed
+
+    def change(self, models: Stored) -> Agreed:
+        """See `Agreement`."""
+        self._agreed = _changed(self._agreed, models)
+        return self._agreed
+
+    def reach(self, generation: int) -> None:
+        """See `Agreement`."""
+
+    def all_reached(self, generation: int) -> bool:  # noqa: ARG002 - others need it
+        """See `Agreement`."""
+        return True
+
+
+class Shared:
+    """Made once, before processes are forked; each of them then speaks for itself."""
+
+    def __init__(self) -> None:
+        # To close any descriptor of this file gives up all locks that the process has on it: there is only this one.
+        self._file = _nameless_file()
+        self._threads = threading.Lock()  # locks on files are between processes alone
+        self._reached = 0
+        os.pwrite(self._file, bytes(2 * _NUMBER), 0)
+
+    @property
+    def generation(self) -> int:
+        """See `Agreement`. Reads a few bytes, and waits for nobody."""
+        return int.from_bytes(os.pread(self._file, _NUMBER, 0))
+
+    def join(self, first: Callable[[], Stored]) -> Agreed:
+        """See `Agreement`."""
+        with self._changing():
+            agreed = self._read()
+            if agreed.generation == 0:
+                agreed = _changed(agreed, first())
+                self._write(agreed)
+            # While nobody can change the list, so that no change misses us.
+            self.reach(agreed.generation)
+        return agreed
+
+    def leave(self) -> None:
+        """See `Agreement`."""
+        if self._reached:
+            self._lock(fcntl.LOCK_UN, self._reached)
+            self._reached = 0
+
+    def current(self) -> Agreed:
+        """See `Agreement`."""
+        with self._changing():
+            return self._read()
+
+    def change(self, models: Stored) -> Agreed:
+        """See `Agreement`."""
+        with self._changing():
+            agreed = _changed(self._read(), models)
+            self._write(agreed)
+        return agreed
+
+    def renew(self, models: Stored) -> None:
+        """Puts these models, and no others, in the place of the list, for processes that join from now on.
+
+        Those that are there are about to be replaced, and go on as they are; with the next change all have one list.
+        """
+        with self._changing():
+            generation = self._read().generation
+            if generation:  # else the first to join looks for itself
+                self._write(Agreed(generation, {name: Listed(found, generation) for name, found in models.items()}))
+
+    def reach(self, generation: int) -> None:
+        """See `Agreement`."""
+        if generation != self._reached:
+            self._lock(fcntl.LOCK_SH, generation)
+            self.leave()
+            self._reached = generation
+
+    def all_reached(self, generation: int) -> bool:
+        """See `Agreement`. Where this process is behind itself, the answer is no."""
+        if self._reached < generation:
+            return False
+        earlier = generation - 1
+        if earlier == 0:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, earlier, 1)
+        except OSError:  # somebody holds one of them, or asks just now
+            return False
+        fcntl.lockf(self._file, fcntl.LOCK_UN, earlier, 1)
+        return True
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._threads:
+            self._lock(fcntl.LOCK_EX, _CHANGING)
+            try:
+                yield
+            finally:
+                self._lock(fcntl.LOCK_UN, _CHANGING)
+
+    def _read(self) -> Agreed:
+        head = os.pread(self._file, 2 * _NUMBER, 0)
+        generation, length = int.from_bytes(head[:_NUMBER]), int.from_bytes(head[_NUMBER:])
+        models = orjson.loads(os.pread(self._file, length, 2 * _NUMBER)) if length else {}
+        return Agreed(generation, {name: Listed(tuple(versions), since) for name, (versions, since) in models.items()})
+
+    def _write(self, agreed: Agreed) -> None:
+        models = orjson.dumps({name: (listed.versions, listed.since) for name, listed in agreed.models.items()})
+        os.pwrite(self._file, models, 2 * _NUMBER)
+        os.pwrite(self._file, agreed.generation.to_bytes(_NUMBER) + len(models).to_bytes(_NUMBER), 0)
+
+    def _lock(self, kind: int, byte: int) -> None:
+        fcntl.lockf(self._file, kind, 1, byte)
+
+
+def _nameless_file() -> int:
+    """In memory where the system has such files, else one that is gone from its directory already."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("penumbra-agreement")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _changed(agreed: Agreed, models: Stored) -> Agreed:
+    generation = agreed.generation + 1
+    changed = {name: Listed(versions, generation) for name, versions in models.items()}
+    return Agreed(generation, dict(sorted({**agreed.models, **changed}.items())))

@@ -1,0 +1,23 @@
+"""What every answer has around its body, whichever codec wrote it: tag, caching, timings. Knows nothing of models."""
+
+from __future__ import annotations
+
+from service.api.edge import Answer, Headers
+from service.batching import Timings
+
+JSON = (b"content-type", b"application/json")
+_PRIVATE = (b"cache-control", b"private")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+def not_modified(tag: bytes) -> Answer:
+    """The caller has this answer already."""
+    return Answer(304, [(b"etag", tag), _PRIVATE])
+
+
+def answered(media: Headers, body: bytes, timings: Timings, tag: bytes | None) -> Answer:
+    """A computed answer; `media` says what its body is, no `tag` that it can't be asked for again."""
+    queue, compute = timings.queue * 1e3, timings.compute * 1e3
+    timing = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (queue, compute, queue + compute)
+    caching = [(b"etag", tag), _PRIVATE] if tag else [_NO_STORE]
+    return Answer(200, [*media, *caching, (b"server-timing", timing)], body)

@@ -1,0 +1,135 @@
+"""What worker processes agree on: one list, numbered, and who has followed; with forked processes and their deaths."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import agreement
+from service.agreement import Agreed, Alone, Listed, Shared
+from tests.api.live import ROOT
+
+FIRST = {"b": ("1", "2"), "a": ("1",)}
+Tell = Callable[..., Any]
+
+
+@pytest.fixture
+def tell() -> Iterator[Tell]:
+    """Tells one of the processes, or several with commas between them, what to do: what it answers. See `sharers`."""
+    script = Path(__file__).with_name("sharers.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as processes:
+        assert processes.stdin
+        assert processes.stdout
+
+        def told(names: str, order: str) -> Any:
+            processes.stdin.write(f"{names} {order}\n")  # type: ignore[union-attr]
+            processes.stdin.flush()  # type: ignore[union-attr]
+            answers = [ast.literal_eval(processes.stdout.readline()) for _ in names.split(",")]  # type: ignore[union-attr]
+            return answers if "," in names else answers[0]
+
+        yield told
+        processes.stdin.close()
+        assert processes.wait() == 0
+
+
+def test_the_first_to_join_begins_the_list(tell: Tell) -> None:
+    """Who comes later finds it as it is by then."""
+    assert tell("one", "join") == 1
+    assert tell("one", "change a 1 2") == 2
+    assert tell("two", "join") == 2
+    assert tell("two", "list") == (2, {"a": ("1", "2"), "b": ("1", "2")})
+
+
+def test_a_change_is_seen_by_all_and_reached_when_the_last_follows(tell: Tell) -> None:
+    """Whoever changes the list, each change has a number of its own; a process that is behind is waited for."""
+    tell("one,two,three", "join")
+    assert tell("one", "reached 1") is True
+    assert tell("two", "change a 1 2") == 2
+    assert tell("two", "reached 2") is False, "it has not followed itself"
+    assert tell("two,one", "follow") == [2, 2]
+    assert [tell(name, "reached 2") for name in ("one", "two")] == [False, False], "the third has not followed"
+    assert tell("three", "follow") == 2
+    assert [tell(name, "reached 2") for name in ("one", "two", "three")] == [True] * 3
+    assert tell("one", "change b") == 3
+    assert tell("three", "list") == (3, {"a": ("1", "2"), "b": ()})
+
+
+def test_who_is_two_changes_behind_is_waited_for(tell: Tell) -> None:
+    """And who follows at once reaches both."""
+    tell("one,two", "join")
+    tell("one", "change a 2")
+    tell("one", "change a 3")
+    tell("one", "follow")
+    assert tell("one", "reached 3") is False
+    assert tell("two", "follow") == 3
+    assert tell("one", "reached 2") is True
+    assert tell("one", "reached 3") is True
+
+
+def test_the_dead_and_those_who_leave_are_not_waited_for(tell: Tell) -> None:
+    """A process that is killed while it is behind holds nobody up, and who takes its place begins with the news."""
+    tell("one,two,three", "join")
+    tell("one", "change a 2")
+    tell("one", "follow")
+    assert tell("one", "reached 2") is False
+    tell("two", "die")
+    assert tell("one", "reached 2") is False
+    tell("three", "leave")
+    assert tell("one", "reached 2") is True
+    assert tell("four", "join") == 2
+    assert tell("one", "reached 2") is True
+
+
+def test_a_list_is_renewed_for_those_who_join(tell: Tell) -> None:
+    """It has other models, and the same number: nobody follows, until the next change makes one list for all."""
+    tell("one", "renew c 1")
+    assert tell("one", "join") == 1, "before anybody joined there is nothing to renew"
+    assert tell("one", "list") == (1, {"a": ("1",), "b": ("1", "2")})
+    tell("one", "renew c 7")
+    assert tell("two", "join") == 1
+    assert tell("two", "list") == (1, {"c": ("7",)})
+    assert tell("two", "reached 1") is True
+    assert tell("one", "change d 1") == 2
+    assert tell("two", "list") == (2, {"c": ("7",), "d": ("1",)})
+
+
+def test_changes_at_once_are_all_made(tell: Tell) -> None:
+    """Of changes by many threads of several processes none is lost."""
+    tell("one,two,three", "join")
+    tell("one,two,three", "hurry any 25")
+    assert tell("one", "list") == (1 + 3 * 4 * 25, {"a": ("1",), "b": ("1", "2"), "any": ("24",)})
+
+
+@pytest.mark.parametrize("made", [Alone, Shared])
+def test_who_is_the_only_one_agrees_at_once(made: type[Alone | Shared]) -> None:
+    """The same list and the same numbers, with a file and without."""
+    only = made()
+    assert only.generation == 0
+    assert only.join(lambda: FIRST) == Agreed(1, {"a": Listed(("1",)), "b": Listed(("1", "2"))})
+    changed = only.change({"c": ("1",)})
+    assert (
+        changed == only.current() == Agreed(2, {"a": Listed(("1",)), "b": Listed(("1", "2")), "c": Listed(("1",), 2)})
+    )
+    assert only.generation == 2
+    only.reach(2)
+    assert only.all_reached(2)
+    only.leave()
+
+
+def test_systems_without_files_in_memory_have_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that no directory names any more does as well."""
+    monkeypatch.delattr(agreement.os, "memfd_create")
+    assert Shared().join(lambda: FIRST).generation == 1
