@@ -10,9 +10,9 @@ from service.engine.plan import Cut, Network
 
 # Nanoseconds of one core with AVX2, by the kernel.
 _MULTIPLY_ADD = 0.026
-_LANE = 0.6  # a unit's random bits, and what becomes of it in a sample
-_SUMMARISED = 20.0  # a draw of one output
-_QUERY = 20_000.0  # what any query takes besides
+_LANE = 1.9  # a unit's random bits, and what becomes of it in a sample
+_SUMMARISED = 50.0  # a draw of one output
+_QUERY = 60_000.0  # what any query takes besides
 
 
 def seconds(network: Network, cut: Cut, rows: int, samples: int) -> float:
