@@ -154,4 +154,6 @@ class Listener:
             self._listening.close()
 
     async def wait_closed(self) -> None:
-        """There is nothing to wait for: connections are their protocols' concern."""
+        """Returns when connections that were accepted have their protocols; from then on they are those' concern."""
+        if self._starting:
+            await asyncio.wait(self._starting)

@@ -31,6 +31,9 @@ from service.supervisor import TICK, Beat, Supervisor
 
 # Requests that have been admitted are given this long to be answered when the service stops.
 DRAIN_SECONDS = 30
+# A connection on which nothing is asked for so long is closed.
+IDLE_SECONDS = 5
+_LOOK_SECONDS = 0.05
 _FAILED = 3  # exit code where a server could not start
 _MARGIN = 5.0  # seconds, for ending threads and processes after that
 
@@ -41,14 +44,15 @@ class Server(uvicorn.Server):
     """Uvicorn's server, with a beat from its event loop, and a better manner of leaving.
 
     For `delay` seconds after SIGTERM it says that it is not ready, and still answers: whoever routes requests here has
-    time to look elsewhere. A person who presses Ctrl-C does not wait for that.
+    time to look elsewhere. Then it takes no more connections, and ends the open ones as it always would: with an answer
+    that says so, or for being idle. A person who presses Ctrl-C does not wait for that.
     """
 
     def __init__(
         self, config: uvicorn.Config, delay: float, beat: Beat = lambda: None, tally: int | None = None
     ) -> None:
         super().__init__(config)
-        self._delay, self._beat, self._tally = delay, beat, tally
+        self._delay, self._idle, self._beat, self._tally = delay, float(IDLE_SECONDS), beat, tally
         self._beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
@@ -66,14 +70,35 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn.Server."""
         if sig == signal.SIGINT:
-            self._delay = 0.0
+            self._delay = self._idle = 0.0
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """See uvicorn.Server."""
         self.config.loaded_app.state.ready = False
         await asyncio.sleep(self._delay)
+        for server in self.servers:
+            server.close()
+        await self._take_leave()
         await super().shutdown(sockets)
+
+    async def _take_leave(self) -> None:
+        """Lets callers leave: a connection ends with its next answer, which says so, or when it has been idle.
+
+        Uvicorn closes at once what seems idle, also where a request is on its way that was not read yet, or where a
+        connection was just accepted. Such a request would be lost.
+        """
+        # Nobody replaces these headers any more; they are those of all answers that have not begun.
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._idle
+        for server in self.servers:
+            if isinstance(server, Listener):
+                await server.wait_closed()
+        while loop.time() < end and not self.force_exit:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not self.server_state.connections:
+                return
 
     def _connection(self) -> asyncio.Protocol:
         """What uvicorn makes for each connection."""
@@ -138,7 +163,8 @@ def _configuration(
         ws="none",
         # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
         proxy_headers=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS - IDLE_SECONDS,
     )
 
 

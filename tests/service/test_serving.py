@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -35,6 +38,15 @@ def health(server: Server, **environment: str) -> subprocess.CompletedProcess[st
         text=True,
         check=False,
     )
+
+
+def takes_connections(address: tuple[str, int]) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(address, 60).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.slow
@@ -92,6 +104,49 @@ def test_it_says_that_it_is_not_ready_before_it_stops(start_server: Callable[...
     assert leaving.client.get("/health/live").status_code == 200
     assert leaving.client.post(PATH, json=BODY).status_code == 200
     leaving.stop()  # asserts the exit code
+
+
+def test_a_connection_that_has_said_nothing_yet_is_answered_when_it_does(start_server: Callable[..., Server]) -> None:
+    """Its request comes after the service was told to stop and takes no more connections: it is the last one there."""
+    leaving = start_server()
+    address = (httpx.URL(leaving.url).host, int(httpx.URL(leaving.url).port or 0))
+    with socket.create_connection(address, 60) as silent:
+        # Connections are accepted in their order: the silent one has been when this one is answered.
+        assert leaving.client.get("/health/live", headers={"Connection": "close"}).status_code == 200
+        leaving._process.send_signal(signal.SIGTERM)
+        while takes_connections(address):
+            pass
+        silent.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = b"".join(iter(lambda: silent.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in answer
+
+
+@pytest.mark.slow
+def test_no_request_is_lost_while_workers_are_replaced(start_server: Callable[..., Server]) -> None:
+    """Callers with connections of all kinds go on asking while both workers are replaced, twice: nobody is let down."""
+    several = start_server(workers=2, threads=1)
+    over = threading.Event()
+
+    def ask_on(headers: dict[str, str]) -> int:
+        with httpx.Client(base_url=several.url, headers=headers, timeout=60) as client:
+            answers = 0
+            while not over.is_set():
+                assert client.post(PATH, json=BODY).status_code == 200
+                answers += 1
+        return answers
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask_on, headers) for headers in ({}, {"Connection": "close"}) * 3]
+        try:
+            for _ in range(2):
+                old = set(workers_of(several))
+                several._process.send_signal(signal.SIGHUP)
+                while old & set(workers_of(several)) and not any(asked.done() for asked in asking):
+                    several.client.get("/health/live")
+        finally:
+            over.set()
+        assert all(asked.result() for asked in asking)
 
 
 def test_the_health_command_is_light_and_right(server: Server) -> None:
