@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.serve ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, try:'
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev ## Measure the engine against naive loops and the dense floo
 bench-http: $(VENV)/.serve ## Measure the service over HTTP beside its floors (needs wrk)
 	$(RUN) -m benchmarks.http
 
+bench-overhead: $(VENV)/.serve ## Measure what metrics and logs cost, with and without them in turns (needs wrk)
+	$(RUN) -m benchmarks.overhead
+
 bench-peers: $(VENV)/.serve ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
@@ -52,7 +55,7 @@ $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,train,dev]'
+	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev]'
 	@touch $@
 
-.PHONY: help serve test check train bench bench-http bench-peers clean
+.PHONY: help serve test check train bench bench-http bench-overhead bench-peers clean

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
@@ -11,6 +16,10 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.settings import Settings
+from service.telemetry import logs
+
+# A file system in memory, where there is one: what is counted shall never wait for a disk.
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 
 def main(arguments: list[str]) -> None:
@@ -23,20 +32,41 @@ def main(arguments: list[str]) -> None:
         settings = CliApp.run(Settings, cli_args=arguments)
     except ValidationError as error:
         sys.exit("\n".join(_complaints(error)))
-    settings.export()  # worker processes read the same settings from the environment
-    uvicorn.run(
-        "service.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.worker_processes,
-        log_level=settings.log_level,
-        access_log=False,
-        server_header=False,
-        # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
-        proxy_headers=False,
-        timeout_graceful_shutdown=30,
-    )
+    with _metrics_dir(settings) as directory:
+        # Worker processes read the same settings from the environment.
+        settings.model_copy(update={"metrics_dir": directory}).export()
+        uvicorn.run(
+            "service.app:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.worker_processes,
+            log_config=logs.configuration(settings.log_format, settings.log_level),
+            log_level=settings.log_level,
+            access_log=False,  # there is one of our own
+            server_header=False,
+            # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
+            proxy_headers=False,
+            timeout_graceful_shutdown=30,
+        )
+
+
+@contextmanager
+def _metrics_dir(settings: Settings) -> Iterator[str]:
+    """Where workers share what they count: as it is set, or a directory that is gone in the end."""
+    if settings.metrics_dir or not settings.metrics:
+        yield settings.metrics_dir
+        return
+    try:
+        in_memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        directory = TemporaryDirectory(prefix="penumbra-", dir=in_memory, ignore_cleanup_errors=True)
+    except OSError as error:
+        sys.exit(
+            f"python -m service: error: there is no place for the workers' counts ({error.strerror}): "
+            "set --metrics-dir (or PENUMBRA_METRICS_DIR), or --metrics off"
+        )
+    with directory as path:
+        yield path
 
 
 def _leave(*_: Any) -> None:

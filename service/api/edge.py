@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope
 
 from service.api import strict_json
 from service.errors import BodyTooLarge, MalformedRequest, UnsupportedMedia
+from service.telemetry.trail import Trail, clock
 
 Decoded = TypeVar("Decoded")
 Headers = list[tuple[bytes, bytes]]
@@ -33,16 +34,17 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-class Exchange:
-    """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's."""
+class Exchange(Trail):
+    """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's.
 
-    __slots__ = ("_headers", "_receive", "parameters", "request_id", "state")
+    Handlers leave on it what telemetry wants to know: `model`, `asked` and `timings`.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, route: str = "") -> None:
+        self.parameters: dict[str, str] = scope["path_params"]
+        Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""))
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of two that are equal the first counts
-        self.request_id: bytes = scope["state"]["request_id"]
-        self.parameters: dict[str, str] = scope["path_params"]
         self.state: Any = scope["app"].state
 
     async def read(self, max_bytes: int, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
@@ -54,8 +56,12 @@ class Exchange:
         self._check_media()
         body = await self._body(max_bytes)
         if len(body) <= _INLINE_BYTES:
-            return _decode(body, decode)
-        return await to_thread.run_sync(_decode, body, decode)
+            decoded = _decode(body, decode)
+        else:
+            decoded = await to_thread.run_sync(_decode, body, decode)
+        if self.span is not None:
+            self.decoded = clock()
+        return decoded
 
     def patience(self, default_ms: int) -> float:
         """Seconds that the caller will wait in the queue: X-Deadline-Ms, at most a day, or the default."""

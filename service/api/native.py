@@ -55,23 +55,27 @@ async def describe_version(request: Request, name: Name, version: Version) -> An
 async def predict(exchange: Exchange) -> Answer:
     """The full network's answer: deterministic, dropout off."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
+    exchange.asked = rows
     if exchange.already_has(tag):
         return _not_modified(tag)
-    answer, timings = await inference.predict(model, rows, exchange.patience(settings.deadline_ms), exchange.gone)
-    return await _respond(_prediction_fields(model, answer), timings, tag)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone)
+    return await _respond(_prediction_fields(model, answer), exchange.timings, tag)
 
 
 async def sample(exchange: Exchange) -> Answer:
     """A committee's answer: the same for the same seed, with its uncertainty."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
+    exchange.asked = sampling
     if tag and exchange.already_has(tag):
         return _not_modified(tag)
-    answer, timings = await inference.sample(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
-    return await _respond(_sample_fields(model, sampling, answer), timings, tag)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone)
+    return await _respond(_sample_fields(model, sampling, answer), exchange.timings, tag)
 
 
 # Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.

@@ -36,6 +36,11 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "mask_cache_bytes": (("0", 0), ("99", 99)),
     "deadline_ms": (("1", 1), ("99", 99)),
     "log_level": (("debug", "debug"), ("critical", "critical")),
+    "log_format": (("json", "json"), ("text", "text")),
+    "access_log": (("off", False), ("on", True)),
+    "metrics": (("false", False), ("true", True)),
+    "metrics_dir": (("/dev/shm/canary", "/dev/shm/canary"), ("canary", "canary")),
+    "otlp_endpoint": (("http://127.0.0.1:4318", "http://127.0.0.1:4318"), ("http://[::1]", "http://[::1]")),
 }
 WRONG = [
     ("port", "canary"),
@@ -60,6 +65,9 @@ WRONG = [
     ("mask_cache_bytes", "-1"),
     ("deadline_ms", "0"),
     ("log_level", "loud"),
+    ("log_format", "xml"),
+    ("access_log", "maybe"),
+    ("metrics", "2"),
 ]
 
 
