@@ -72,8 +72,9 @@ class Tracer:
             "network.protocol.version": scope.get("http_version", "1.1"),
             "penumbra.request_id": trail.request_id.decode(),
         }
-        if server := scope.get("server"):
-            attributes["server.address"], attributes["server.port"] = server
+        address, port = scope.get("server") or (None, None)
+        attributes |= {"server.address": address} if address else {}
+        attributes |= {"server.port": port} if port else {}
         trail.span = self._tracer.start_span(
             trail.method if known else "HTTP",
             context=self._propagate.extract(headers),
