@@ -44,7 +44,8 @@ ENV PATH=/opt/penumbra/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PENUMBRA_HOST=0.0.0.0 \
     PENUMBRA_PORT=8000 \
-    PENUMBRA_STORE=/store
+    PENUMBRA_STORE=/store \
+    PENUMBRA_CACHE=/tmp/penumbra
 WORKDIR /app
 USER 10001:10001
 VOLUME /store

@@ -1,4 +1,4 @@
-"""python -m models: train · list · describe."""
+"""python -m models: train · list · describe · pin."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.description import Description, describe_architecture
+from models.location import DEFAULT_CACHE, SCHEMES, is_url
 from models.manifest import Manifest
-from models.repository import CorruptVersion, Repository, RepositoryError
+from models.mirror import open_store
+from models.repository import CorruptVersion, Repository, RepositoryError, Unreachable
 
 if TYPE_CHECKING:
     from models.training import Epoch, Recipe
 
-DEFAULT_STORE = Path(__file__).resolve().parent / "store"
+DEFAULT_STORE = str(Path(__file__).resolve().parent / "store")
 # By their files: importing them would make every command wait for scikit-learn.
 RECIPES = sorted(
     path.stem.replace("_", "-") for path in Path(__file__).with_name("recipes").glob("*.py") if path.stem != "__init__"
@@ -29,13 +31,23 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train networks, and look at the ones in the store.",
+    help="Train networks, look at the ones in the store, and say which are served.",
 )
 output = Console()
 errors = Console(stderr=True)
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="PENUMBRA_STORE", help="Directory that holds the models.", show_default=False)
+    str,
+    typer.Option(
+        "--store",
+        envvar="PENUMBRA_STORE",
+        help="Directory that holds the models, or URL of an object store that does.",
+        show_default=False,
+    ),
+]
+CacheOption = Annotated[
+    Path,
+    typer.Option("--cache", envvar="PENUMBRA_CACHE", help="Directory in which object stores are mirrored."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -47,6 +59,7 @@ def train_command(
         typer.Argument(metavar="RECIPE", help=f"One or more of {', '.join(RECIPES)}; or all.", show_default=False),
     ],
     store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
 ) -> None:
     """Train recipes and publish what comes out as new versions.
 
@@ -60,14 +73,15 @@ def train_command(
     known = recipes()
     if unknown := [name for name in names if name not in known and name != "all"]:
         _fail(f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all")
+    repository = _opened(store, cache)
     try:
-        store.mkdir(parents=True, exist_ok=True)  # found out before training, not after
+        repository.root.mkdir(parents=True, exist_ok=True)  # found out before training, not after
     except OSError as error:
         _fail(f"{store} can't hold models: {error.strerror}")
     for name in known if "all" in names else names:
         try:
-            manifest, published = _train(known[name], Repository(store))
-        except Diverged as error:
+            manifest, published = _train(known[name], repository)
+        except (Diverged, Unreachable, FileExistsError) as error:
             _fail(str(error))
         word = "published as" if published else "the same as before:"
         output.print(f"[bold]{name}[/] {word} version {manifest.version}  {manifest.digest}")
@@ -75,15 +89,17 @@ def train_command(
 
 
 @app.command("list")
-def list_command(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def list_command(
+    store: StoreOption = DEFAULT_STORE, cache: CacheOption = DEFAULT_CACHE, as_json: JsonOption = False
+) -> None:
     """List the models in the store, with every version."""
-    repository = Repository(store)
+    repository = _opened(store, cache)
     lines = [_line(repository, name, version) for name in repository.names() for version in repository.versions(name)]
     if as_json:
         output.print_json(json.dumps(lines))
         return
     if not lines:
-        output.print(f"no models in {escape(str(store))}; train one: python -m models train all", soft_wrap=True)
+        output.print(f"no models in {escape(store)}; train one: python -m models train all", soft_wrap=True)
         return
     table = Table(box=None, header_style="bold")
     columns = ("name", "version", "task", "inputs", "outputs", "parameters")
@@ -103,12 +119,13 @@ def list_command(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
 def describe_command(
     name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
     store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
     as_json: JsonOption = False,
 ) -> None:
     """Show a model's layers, its dropout sites, and what a row and a sample cost."""
     name, _, version = name.partition("/")
     try:
-        model = Repository(store).load(name, version or None)
+        model = _opened(store, cache).load(name, version or None)
     except RepositoryError as error:
         _fail(str(error))
     description = describe_architecture(model.manifest.architecture)
@@ -121,9 +138,56 @@ def describe_command(
     _print_description(model.manifest, description)
 
 
+@app.command("pin")
+def pin_command(
+    name: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="The version to serve by default.")],
+    store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Have a version served by default instead of the newest, to roll back, say.
+
+    It is checked first. Services that watch the store follow within seconds; other versions can still be asked by name.
+    """
+    name, _, version = name.partition("/")
+    if not version:
+        _fail("which version? Say NAME/VERSION")
+    _pin(store, cache, name, version)
+    output.print(f"[bold]{escape(name)}[/] is pinned to version {escape(version)}", highlight=False)
+
+
+@app.command("unpin")
+def unpin_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model.")],
+    store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Have the newest version of a model served by default again."""
+    _pin(store, cache, name, None)
+    output.print(f"the newest version of [bold]{escape(name)}[/] is served by default", highlight=False)
+
+
 def main() -> None:
     """The command line."""
     app(prog_name="python -m models")
+
+
+def _opened(store: str, cache: Path) -> Repository:
+    """The store, as it is now."""
+    if "://" in store and not is_url(store):
+        _fail(f"not a store's URL; these begin with one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+    repository = open_store(store, cache)
+    try:
+        repository.refresh()
+    except Unreachable as error:
+        _fail(str(error))
+    return repository
+
+
+def _pin(store: str, cache: Path, name: str, version: str | None) -> None:
+    try:
+        _opened(store, cache).pin(name, version)
+    except RepositoryError as error:
+        _fail(str(error))
 
 
 def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:

@@ -1,6 +1,7 @@
-"""The store: list · resolve · load · publish, in a local directory.
+"""The store: list · resolve · load · publish · pin, in a local directory.
 
     store/<name>/<version>/{manifest.json, weights.safetensors}
+    store/<name>/pinned    the version to serve by default, in a line of text; where there is none, the newest
 
 Nothing is handed out before names, shapes and digest were checked; nothing half-written is ever visible. Reads
 safetensors and JSON only, so that no file in a store can run code. Knows nothing of training or serving.
@@ -13,11 +14,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 from pydantic import ValidationError
@@ -29,6 +31,8 @@ from models.networks import expected_tensors
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+PINNED = "pinned"
+_LONGEST_PIN = 100  # bytes
 
 
 class RepositoryError(Exception):
@@ -36,7 +40,8 @@ class RepositoryError(Exception):
 
     RepositoryError
     ├── NoSuchModel       a name or version that the store does not have
-    └── CorruptVersion    files that are missing, unreadable, or not what the manifest says
+    ├── CorruptVersion    files that are missing, unreadable, or not what the manifest says
+    └── Unreachable       the store itself can't be read or written now
     """
 
 
@@ -46,6 +51,20 @@ class NoSuchModel(RepositoryError):
 
 class CorruptVersion(RepositoryError):
     """Files that are missing, unreadable, or not what the manifest says."""
+
+
+class Unreachable(RepositoryError):
+    """The store itself can't be read or written now."""
+
+
+class Kept(NamedTuple):
+    """What a store has of a model: its versions, oldest first, each with a stamp that changes with its files.
+
+    `pinned` is the version to serve by default; None: the newest.
+    """
+
+    versions: Mapping[str, str]
+    pinned: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,45 @@ class Repository:
         found = [entry.name for entry in _folders(self.root / name) if (entry / MANIFEST).is_file()]
         return tuple(sorted(found, key=version_order))
 
+    def refresh(self) -> None:
+        """Looks for what is new elsewhere: there is no elsewhere. Raises Unreachable where there is, and it is not."""
+
+    def look(self) -> Mapping[str, Kept]:
+        """Everything in the store, by name; no file is read but the pins. Raises Unreachable."""
+        try:
+            return {name: kept for name in self.names() if (kept := self._kept(name)).versions}
+        except OSError as error:
+            raise Unreachable(f"{self.root} can't be read: {error.strerror or error}") from error
+
+    def _kept(self, name: str) -> Kept:
+        stamps = {version: _stamp(self.root / name / version) for version in self.versions(name)}
+        return Kept(stamps, _pin(self.root / name / PINNED))
+
+    def pin(self, name: str, version: str | None) -> None:
+        """From now on this version is to be served by default; None: the newest.
+
+        Raises NoSuchModel, CorruptVersion where it would not be served, and Unreachable.
+        """
+        if version is not None:
+            self.load(name, version)
+        elif not self.versions(name):
+            self.load(name)  # raises, naming those that exist
+        self._write_pin(name, version)
+
+    def _write_pin(self, name: str, version: str | None) -> None:
+        pinned = self.root / name / PINNED
+        try:
+            if version is None:
+                pinned.unlink(missing_ok=True)
+            else:
+                aside = pinned.with_name(f".{PINNED}-{os.getpid()}")
+                aside.unlink(missing_ok=True)
+                write_durably(aside, f"{version}\n".encode())
+                aside.rename(pinned)
+            _sync_folder(pinned.parent)
+        except OSError as error:
+            raise Unreachable(f"{pinned} can't be written: {error.strerror or error}") from error
+
     def load(self, name: str, version: str | None = None) -> Model:
         """A version (the newest by default), verified.
 
@@ -91,6 +149,10 @@ class Repository:
             raise CorruptVersion(f"{name}/{version} leads out of the store")
         return _verified(folder, name, version)
 
+    def has(self, name: str, version: str) -> bool:
+        """Whether the store has that version, whole or not."""
+        return version in self.versions(name)
+
     def describes(self, manifest: Manifest) -> bool:
         """Whether the store's manifest of that name and version is this one; its weights are not read."""
         try:
@@ -108,8 +170,8 @@ class Repository:
         aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=self.root))
         try:
             aside.chmod(0o755)
-            _write_durably(aside / WEIGHTS, weights)
-            _write_durably(aside / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+            write_durably(aside / WEIGHTS, weights)
+            write_durably(aside / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
             _verified(aside, manifest.name, manifest.version)
             home = self.root / manifest.name
             home.mkdir(exist_ok=True)
@@ -123,8 +185,7 @@ class Repository:
 
     def next_version(self, name: str) -> str:
         """The number after the highest numbered version, "1" for a new model."""
-        numbers = [int(version) for version in self.versions(name) if version.isdecimal()]
-        return str(max(numbers, default=0) + 1)
+        return version_number(self.versions(name))
 
 
 def serialise(tensors: Mapping[str, Tensor]) -> bytes:
@@ -132,10 +193,36 @@ def serialise(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())})
 
 
+def version_number(taken: Iterable[str]) -> str:
+    """The number after the highest one that is taken."""
+    return str(max((int(version) for version in taken if version.isdecimal()), default=0) + 1)
+
+
 def version_order(version: str) -> tuple[Any, ...]:
     """Sort key under which 2 < 10, and 1.9 < 1.10; no two versions have the same."""
     parts = re.split(r"(\d+)", version)
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), version
+
+
+def _stamp(folder: Path) -> str:
+    """Something that changes with a version's files, for which none of them is read."""
+    seen = hashlib.sha256()
+    with os.scandir(folder) as files:
+        for file in sorted(files, key=lambda file: file.name):
+            with suppress(OSError):  # gone already, or a link that leads nowhere
+                found = file.stat()
+                seen.update(f"{file.name}/{found.st_size}/{found.st_mtime_ns}/".encode())
+    return seen.hexdigest()[:16]
+
+
+def _pin(path: Path) -> str | None:
+    """The version that a file names; None where there is no such file, or something else in it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_PIN).decode().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if re.fullmatch(NAME_PATTERN, text) else None
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -211,7 +298,8 @@ def _rename(aside: Path, folder: Path) -> None:
         raise
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
+    """A new file, on the disk when this returns. Raises OSError."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()

@@ -80,6 +80,13 @@ class ModelReference(BaseModel):
     digest: str
 
 
+class FailedVersion(BaseModel):
+    """A version that is in the store and is not served, and why."""
+
+    version: str
+    reason: str
+
+
 class ModelEntry(BaseModel):
     """One line of the list of models."""
 
@@ -89,6 +96,8 @@ class ModelEntry(BaseModel):
     task: Literal["regression", "classification"] | None
     digest: str | None
     ready: bool
+    pinned: Annotated[str, Field(description="Only where a version is pinned: that one.")] | None = None
+    failed: Annotated[list[FailedVersion], Field(description="Only where versions did not pass verification.")] = []
 
 
 class ModelList(BaseModel):

@@ -1,4 +1,4 @@
-"""What the worker processes of one service agree on: which versions are served.
+"""What the worker processes of one service agree on: which versions are served, and who looks after the store.
 
 There is one list, numbered by its generation, in a file without a name that all inherit. A process says which
 generation it serves by a lock on that byte of the file: one look tells whether anybody is behind, and the kernel
@@ -17,24 +17,35 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-Stored = Mapping[str, tuple[str, ...]]
-
 _NUMBER = 8  # bytes that the generation takes, and then the length of the list
-_CHANGING = 0  # the byte whose lock is held by who changes the list; generations begin at 1
+# Bytes whose locks are held by who changes the list, and by who leads; those between are generations.
+_CHANGING, _LEADING = 0, 2**62
+
+
+class Asked(NamedTuple):
+    """A version is to be served: the generation in which that was last asked, and what its files look like."""
+
+    since: int
+    stamp: str = ""
 
 
 class Listed(NamedTuple):
-    """The versions of a model that are to be served, oldest first, and the generation in which that was last asked."""
+    """What is to be served of a model: its versions, oldest first, and which of them by default; None: the newest."""
 
-    versions: tuple[str, ...]
-    since: int = 1
+    versions: Mapping[str, Asked]
+    pinned: str | None = None
+
+
+Models = Mapping[str, Listed]
+# From the number of a new generation and what was agreed to what shall be.
+Edit = Callable[[int, Models], Models]
 
 
 class Agreed(NamedTuple):
     """What is agreed: a generation, and its models by name."""
 
     generation: int
-    models: Mapping[str, Listed]
+    models: Models
 
 
 class Agreement(Protocol):
@@ -44,17 +55,20 @@ class Agreement(Protocol):
     def generation(self) -> int:
         """The number of what is agreed by now; 0 before anybody joined."""
 
-    def join(self, first: Callable[[], Stored]) -> Agreed:
+    def join(self, first: Edit) -> Agreed:
         """What is agreed; the first to ask begins the list. From here on the others wait for this process."""
 
     def leave(self) -> None:
-        """The others wait for this process no longer."""
+        """The others wait for this process no longer, and another may lead."""
+
+    def lead(self) -> bool:
+        """Whether this process is the one that looks after the store; the first to ask is, until it leaves or dies."""
 
     def current(self) -> Agreed:
         """What is agreed by now."""
 
-    def change(self, models: Stored) -> Agreed:
-        """Agrees on the versions of these models; others stay as they are."""
+    def change(self, edit: Edit) -> Agreed:
+        """Agrees on something else, or on what is agreed already where the edit leaves it as it is."""
 
     def reach(self, generation: int) -> None:
         """Says that this process serves that generation."""
@@ -74,20 +88,25 @@ class Alone:
         """See `Agreement`."""
         return self._agreed.generation
 
-    def join(self, first: Callable[[], Stored]) -> Agreed:
+    def join(self, first: Edit) -> Agreed:
         """See `Agreement`."""
-        return self.change(first())
+        self._agreed = Agreed(1, first(1, {}))
+        return self._agreed
 
     def leave(self) -> None:
         """See `Agreement`."""
+
+    def lead(self) -> bool:
+        """See `Agreement`."""
+        return True
 
     def current(self) -> Agreed:
         """See `Agreement`."""
         return self._agreed
 
-    def change(self, models: Stored) -> Agreed:
+    def change(self, edit: Edit) -> Agreed:
         """See `Agreement`."""
-        self._agreed = _changed(self._agreed, models)
+        self._agreed = _changed(self._agreed, edit)
         return self._agreed
 
     def reach(self, generation: int) -> None:
@@ -113,12 +132,12 @@ class Shared:
         """See `Agreement`. Reads a few bytes, and waits for nobody."""
         return int.from_bytes(os.pread(self._file, _NUMBER, 0))
 
-    def join(self, first: Callable[[], Stored]) -> Agreed:
+    def join(self, first: Edit) -> Agreed:
         """See `Agreement`."""
         with self._changing():
             agreed = self._read()
             if agreed.generation == 0:
-                agreed = _changed(agreed, first())
+                agreed = Agreed(1, first(1, {}))
                 self._write(agreed)
             # While nobody can change the list, so that no change misses us.
             self.reach(agreed.generation)
@@ -126,37 +145,46 @@ class Shared:
 
     def leave(self) -> None:
         """See `Agreement`."""
-        if self._reached:
-            self._lock(fcntl.LOCK_UN, self._reached)
-            self._reached = 0
+        self._lock(fcntl.LOCK_UN, _LEADING)
+        self._stay_behind()
+
+    def lead(self) -> bool:
+        """See `Agreement`. Who has that lock gets it again."""
+        try:
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, _LEADING)
+        except OSError:
+            return False
+        return True
 
     def current(self) -> Agreed:
         """See `Agreement`."""
         with self._changing():
             return self._read()
 
-    def change(self, models: Stored) -> Agreed:
+    def change(self, edit: Edit) -> Agreed:
         """See `Agreement`."""
         with self._changing():
-            agreed = _changed(self._read(), models)
-            self._write(agreed)
+            before = self._read()
+            agreed = _changed(before, edit)
+            if agreed is not before:
+                self._write(agreed)
         return agreed
 
-    def renew(self, models: Stored) -> None:
-        """Puts these models, and no others, in the place of the list, for processes that join from now on.
+    def renew(self, edit: Edit) -> None:
+        """Puts what the edit makes of nothing in the place of the list, for processes that join from now on.
 
         Those that are there are about to be replaced, and go on as they are; with the next change all have one list.
         """
         with self._changing():
             generation = self._read().generation
             if generation:  # else the first to join looks for itself
-                self._write(Agreed(generation, {name: Listed(found, generation) for name, found in models.items()}))
+                self._write(Agreed(generation, edit(generation, {})))
 
     def reach(self, generation: int) -> None:
         """See `Agreement`."""
         if generation != self._reached:
             self._lock(fcntl.LOCK_SH, generation)
-            self.leave()
+            self._stay_behind()
             self._reached = generation
 
     def all_reached(self, generation: int) -> bool:
@@ -186,12 +214,29 @@ class Shared:
         head = os.pread(self._file, 2 * _NUMBER, 0)
         generation, length = int.from_bytes(head[:_NUMBER]), int.from_bytes(head[_NUMBER:])
         models = orjson.loads(os.pread(self._file, length, 2 * _NUMBER)) if length else {}
-        return Agreed(generation, {name: Listed(tuple(versions), since) for name, (versions, since) in models.items()})
+        return Agreed(
+            generation,
+            {
+                name: Listed({version: Asked(*asked) for version, asked in versions.items()}, pinned)
+                for name, (versions, pinned) in models.items()
+            },
+        )
 
     def _write(self, agreed: Agreed) -> None:
-        models = orjson.dumps({name: (listed.versions, listed.since) for name, listed in agreed.models.items()})
+        models = orjson.dumps(
+            {
+                name: ({version: tuple(asked) for version, asked in listed.versions.items()}, listed.pinned)
+                for name, listed in agreed.models.items()
+            }
+        )
         os.pwrite(self._file, models, 2 * _NUMBER)
         os.pwrite(self._file, agreed.generation.to_bytes(_NUMBER) + len(models).to_bytes(_NUMBER), 0)
+
+    def _stay_behind(self) -> None:
+        """Serves no generation, as far as others are concerned."""
+        if self._reached:
+            self._lock(fcntl.LOCK_UN, self._reached)
+            self._reached = 0
 
     def _lock(self, kind: int, byte: int) -> None:
         fcntl.lockf(self._file, kind, 1, byte)
@@ -205,7 +250,7 @@ def _nameless_file() -> int:
         return os.dup(file.fileno())
 
 
-def _changed(agreed: Agreed, models: Stored) -> Agreed:
+def _changed(agreed: Agreed, edit: Edit) -> Agreed:
     generation = agreed.generation + 1
-    changed = {name: Listed(versions, generation) for name, versions in models.items()}
-    return Agreed(generation, dict(sorted({**agreed.models, **changed}.items())))
+    models = edit(generation, agreed.models)
+    return agreed if models == agreed.models else Agreed(generation, models)

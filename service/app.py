@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
+from models.mirror import open_store
 from models.repository import Repository
 from penumbra import __version__
 from service.agreement import Agreement
@@ -20,6 +21,7 @@ from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
 from service.api.oip import routes as oip
 from service.batching import Batcher
+from service.catalogue import Catalogue
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
@@ -54,22 +56,27 @@ def create_app(
         batcher = Batcher(
             settings.engine_threads, settings.max_queue, settings.max_queue_seconds, observe=observer.evaluated
         )
-        repository, mask_cache = Repository(settings.store), MaskCache(settings.mask_cache_bytes)
-        inference = app.state.inference = Inference(
-            repository, loader or new_loader(settings, repository), batcher, mask_cache, agreement
+        repository, mask_cache = open_store(settings.store, settings.cache), MaskCache(settings.mask_cache_bytes)
+        if loader is None:  # nobody else has looked
+            await to_thread.run_sync(repository.refresh)
+        catalogue = Catalogue(
+            repository, loader or new_loader(settings, repository), agreement, keep=settings.keep_versions
         )
-        observer.start(Watched(inference.catalogue, batcher, mask_cache), app.templates.values())
+        app.state.inference = Inference(catalogue, batcher, mask_cache)
+        observer.start(Watched(catalogue, batcher, mask_cache), app.templates.values())
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.
         gc.freeze()
         gc.enable()
-        following = asyncio.create_task(inference.catalogue.follow())
+        following = [asyncio.create_task(catalogue.follow())]
+        if settings.watch_seconds:
+            following.append(asyncio.create_task(catalogue.watch(settings.watch_seconds)))
         app.state.ready = True
         yield
         app.state.ready = False
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
         await to_thread.run_sync(batcher.close)
         await observer.stop()
 

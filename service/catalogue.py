@@ -1,8 +1,8 @@
 """The versions that this process serves, and how they come and go while it does.
 
 What is to be served is agreed with the other processes (`agreement`); here it is loaded, verified, and put in the place
-of what was served before, between two requests. Requests that have begun keep the version they began with. Knows
-nothing of requests.
+of what was served before, between two requests. Requests that have begun keep the version they began with. One of the
+processes watches the store, and what it finds there is agreed on. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 from anyio import to_thread
 
-from models.repository import Repository
-from service.agreement import Agreed, Agreement, Alone, Stored
+from models.repository import Kept, Repository, RepositoryError, Unreachable, version_order
+from service.agreement import Agreed, Agreement, Alone, Asked, Edit, Listed
+from service.edits import as_stored, bring, load_anew, unload
 from service.engine.evaluate import use_one_thread
 from service.errors import ModelNotReady, Unavailable, UnknownModel
 from service.served import ServedModel, newest_ready
@@ -25,11 +25,12 @@ from service.served import ServedModel, newest_ready
 logger = logging.getLogger(__name__)
 
 Versions = Mapping[str, ServedModel | None]
-Load = Callable[[str, str], ServedModel | None]
+Load = Callable[[str, str], ServedModel]
 
 # How often the others' wishes are looked for, and how long they are waited for.
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
+_LONGEST_REASON = 250
 
 
 class Entry(NamedTuple):
@@ -41,35 +42,71 @@ class Entry(NamedTuple):
     reason: str
 
 
+class Failure(NamedTuple):
+    """Why a version is not served, and what was tried."""
+
+    reason: str
+    asked: Asked
+
+
+class Offer(NamedTuple):
+    """What is served of a model: its versions, oldest first; the default one, and what says which that is.
+
+    Where a version is None, `failures` has it. `default` is None while no version is ready.
+    """
+
+    versions: Versions
+    default: ServedModel | None
+    pinned: str | None
+    failures: Mapping[str, Failure]
+
+
 class _Served(NamedTuple):
     """What is served at a moment: replaced as a whole."""
 
     generation: int
+    offers: Mapping[str, Offer]
     models: Mapping[str, Versions]
     defaults: Mapping[str, ServedModel | None]
+
+
+class Looks(NamedTuple):
+    """How often this process has looked into the store, and how often that failed."""
+
+    all: int = 0
+    failed: int = 0
 
 
 class Catalogue:
     """Models by name, and their versions, oldest first; None for a version that failed verification.
 
-    `load` makes a version ready to answer, or None where it does not pass. The event loop changes what is served;
-    everything that takes long runs on another thread.
+    `load` makes a version ready to answer and raises RepositoryError where it does not pass. Of each model the newest
+    `keep` versions that pass are served, and the pinned one; 0: all. The event loop changes what is served; everything
+    that takes long runs on another thread.
     """
 
-    def __init__(self, repository: Repository, load: Load, agreement: Agreement | None = None) -> None:
-        self._repository, self._load = repository, load
+    def __init__(
+        self, repository: Repository, load: Load, agreement: Agreement | None = None, *, keep: int = 0
+    ) -> None:
+        self._repository, self._load, self._keep = repository, load, keep
         self._agreement = agreement or Alone()
-        self._served = _Served(0, {}, {})
+        self._served = _Served(0, {}, {}, {})
         self._changing = asyncio.Lock()
-        self._serve(self._loaded(self._agreement.join(partial(stored, repository))))
+        self.looks = Looks()
+        self._serve(self._loaded(self._agreement.join(as_stored(repository))))
 
     @property
     def models(self) -> Mapping[str, Versions]:
         """Every model and its versions; a model that was unloaded has none."""
         return self._served.models
 
+    @property
+    def offers(self) -> Mapping[str, Offer]:
+        """The same, with everything that is known of them."""
+        return self._served.offers
+
     def resolve(self, name: str, version: str | None = None) -> ServedModel:
-        """The named version, by default the newest that is ready.
+        """The named version; by default the pinned one, or the newest that is ready.
 
         Raises UnknownModel, naming those that exist, or ModelNotReady.
         """
@@ -102,34 +139,35 @@ class Catalogue:
 
         Raises UnknownModel where the store has none of it, ModelNotReady where a version did not pass verification.
         """
-        versions = await to_thread.run_sync(self._repository.versions, name)
-        if not versions:
+        kept = (await self._look()).get(name)
+        if kept is None:
             raise UnknownModel("the store has no model of that name")
-        await self._agree({name: versions})
-        failed = [version for version in versions if self.models.get(name, {}).get(version) is None]
-        if failed:
-            raise ModelNotReady(f"not served, see the service's log: {name}/{f', {name}/'.join(failed)}")
+        await self._agree(load_anew(name, kept))
+        if failures := self.offers[name].failures if name in self.offers else {}:
+            raise ModelNotReady(f"not served, see the service's log: {name}/{f', {name}/'.join(failures)}")
 
     async def unload(self, name: str) -> None:
         """Serves no version of this model any more, in any process. Raises UnknownModel."""
         if name not in self.models:
             raise UnknownModel("there is no model of that name")
-        await self._agree({name: ()})
+        await self._agree(unload(name))
 
     async def index(self) -> list[Entry]:
         """Every version in the store and in service, sorted by name, oldest first."""
-        found = await to_thread.run_sync(stored, self._repository)
+        found = await to_thread.run_sync(self._repository.look)
         entries = []
-        for name in sorted({*found, *self.models}):
-            served, listed = self.models.get(name, {}), found.get(name, ())
-            for version in (*(version for version in served if version not in listed), *listed):
-                ready = served.get(version) is not None
-                reason = "" if ready else "did not pass verification" if version in served else "not loaded"
+        for name in sorted({*found, *self.offers}):
+            offer = self.offers.get(name, _NOTHING)
+            for version in sorted(
+                {*offer.versions, *(found[name].versions if name in found else ())}, key=version_order
+            ):
+                ready, failure = offer.versions.get(version) is not None, offer.failures.get(version)
+                reason = f"did not pass verification: {failure.reason}" if failure else "" if ready else "not loaded"
                 entries.append(Entry(name, version, ready, reason))
         return entries
 
     async def follow(self) -> None:
-        """Serves what the other processes have agreed on, until it is cancelled."""
+        """Serves what the processes have agreed on, until it is cancelled."""
         try:
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -138,8 +176,40 @@ class Catalogue:
         finally:
             self._agreement.leave()
 
-    async def _agree(self, models: Stored) -> None:
-        agreed = await to_thread.run_sync(self._agreement.change, models)
+    async def watch(self, seconds: float) -> None:
+        """Looks into the store every so many seconds, and has what is new there served, until it is cancelled.
+
+        One process does so for all. A store that can't be read takes nothing out of service.
+        """
+        unreachable = ""
+        while True:
+            await asyncio.sleep(seconds)
+            if not self._agreement.lead():
+                continue
+            try:
+                found = await self._look()
+            except Unavailable as error:
+                if str(error) != unreachable:
+                    logger.error("%s; what is served stays", error)  # noqa: TRY400 - our stack says nothing
+                unreachable = str(error)
+                continue
+            if unreachable:
+                unreachable = ""
+                logger.info("the store can be read again")
+            await to_thread.run_sync(self._agreement.change, bring(found))
+
+    async def _look(self) -> Mapping[str, Kept]:
+        """Everything in the store. Raises Unavailable."""
+        try:
+            found = await to_thread.run_sync(_refreshed, self._repository)
+        except Unreachable as error:
+            self.looks = Looks(self.looks.all + 1, self.looks.failed + 1)
+            raise Unavailable(f"the store can't be read: {error}") from error
+        self.looks = Looks(self.looks.all + 1, self.looks.failed)
+        return found
+
+    async def _agree(self, edit: Edit) -> None:
+        agreed = await to_thread.run_sync(self._agreement.change, edit)
         await self._catch_up()
         end = time.monotonic() + PATIENCE_SECONDS
         while not self._agreement.all_reached(agreed.generation):
@@ -166,23 +236,60 @@ class Catalogue:
 
     def _loaded(self, agreed: Agreed) -> _Served:
         """What was agreed, with what is not served yet loaded, and what failed tried again where it was asked for."""
-        models: dict[str, Versions] = {}
-        for name, listed in agreed.models.items():
-            known = self._served.models.get(name, {})
-            asked_again = listed.since > self._served.generation
-            models[name] = {
-                version: known[version]
-                if version in known and (known[version] or not asked_again)
-                else self._load(name, version)
-                for version in listed.versions
-            }
-        return _Served(agreed.generation, models, {name: newest_ready(found) for name, found in models.items()})
+        offers = {name: self._offer(name, listed) for name, listed in agreed.models.items()}
+        return _Served(
+            agreed.generation,
+            offers,
+            {name: offer.versions for name, offer in offers.items()},
+            {name: offer.default for name, offer in offers.items()},
+        )
+
+    def _offer(self, name: str, listed: Listed) -> Offer:
+        before = self.offers.get(name, _NOTHING)
+        versions: dict[str, ServedModel | None] = {}
+        failures: dict[str, Failure] = {}
+        ready = 0
+        for version, asked in reversed(list(listed.versions.items())):
+            if self._keep and ready >= self._keep and version != listed.pinned:
+                continue
+            found = self._version(name, version, asked, before)
+            if isinstance(found, Failure):
+                versions[version], failures[version] = None, found
+            else:
+                versions[version] = found
+                ready += 1
+        versions, failures = dict(reversed(versions.items())), dict(reversed(failures.items()))
+        default = versions.get(listed.pinned) if listed.pinned else None
+        if listed.pinned and default is None and listed.pinned != before.pinned:
+            logger.error("%s is pinned to version %s, which is not served: the newest is", name, listed.pinned)
+        return Offer(versions, default or newest_ready(versions), listed.pinned, failures)
+
+    def _version(self, name: str, version: str, asked: Asked, before: Offer) -> ServedModel | Failure:
+        """What is served already, what is known to have failed, or what comes of loading it now."""
+        if (served := before.versions.get(version)) is not None:
+            return served
+        if (failure := before.failures.get(version)) is not None and failure.asked == asked:
+            return failure
+        try:
+            return self._load(name, version)
+        except RepositoryError as error:
+            logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
+            return Failure(str(error).removeprefix(f"{name}/{version}: ")[:_LONGEST_REASON], asked)
+        except MemoryError:  # there may be room again
+            raise
+        except Exception:
+            # Whatever a file can bring about, the other versions are served.
+            logger.exception("not served: %s/%s: an internal error; please report it", name, version)
+            return Failure("an internal error; see the service's log", asked)
 
     def _serve(self, served: _Served) -> None:
         self._served = served
         self._agreement.reach(served.generation)
 
 
-def stored(repository: Repository) -> Stored:
-    """Every version that a store has now."""
-    return {name: repository.versions(name) for name in repository.names()}
+_NOTHING = Offer({}, None, None, {})
+
+
+def _refreshed(repository: Repository) -> Mapping[str, Kept]:
+    repository.refresh()
+    return repository.look()

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from models.features import Float64
-from models.repository import Repository
-from service.agreement import Agreement
 from service.batching import Batcher, Timings
-from service.catalogue import Catalogue, Load
+from service.catalogue import Catalogue
 from service.counts import Counts
 from service.engine.mask_cache import MaskCache
 from service.errors import NotApplicable
@@ -28,22 +26,14 @@ Gone = Callable[[], bool]
 class Inference:
     """The models that are served, and how to ask them.
 
-    `load` makes a version ready to answer, or None where it does not pass verification; `gone` tells whether a caller
-    has hung up, `patience` how many seconds it waits in line. `counts` are by the name and version of a model, since
-    this process began.
+    `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line. `counts` are by the name
+    and version of a model, since this process began.
     """
 
-    def __init__(
-        self,
-        repository: Repository,
-        load: Load,
-        batcher: Batcher,
-        mask_cache: MaskCache | None = None,
-        agreement: Agreement | None = None,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, batcher: Batcher, mask_cache: MaskCache | None = None) -> None:
         self._batcher, self._masks = batcher, mask_cache
-        self.catalogue = Catalogue(repository, load, agreement)
-        self.resolve = self.catalogue.resolve
+        self.catalogue = catalogue
+        self.resolve = catalogue.resolve
         self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
 
     async def predict(

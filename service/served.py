@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,12 +16,12 @@ from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
 from models.repository import Repository, RepositoryError
+from service.engine.evaluate import evaluate
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network
+from service.engine.query import Committee, Query
 from service.engine.uncertainty import RegressionDraws, regression_draws
 from service.engine.verify import verified_network
-
-logger = logging.getLogger(__name__)
 
 # What the bits of an answer depend on in this process.
 _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine())
@@ -52,6 +51,14 @@ class ServedModel:
         """Raw rows to standard units."""
         return Standard(self.manifest.inputs)
 
+    def warm_up(self) -> None:
+        """Makes now what a first request would otherwise wait for."""
+        row = np.zeros((1, self.network.inputs), np.float32)
+        evaluate(self.network, Query(row))
+        if self.network.cut(None).after:
+            evaluate(self.network, Query(row, Committee(0, samples=2)))
+        _ = self.fingerprint, self.full, self.standard, self._targets
+
     def regression_draws(self, outputs: Float32) -> RegressionDraws:
         """Outputs [samples, rows, width] as draws in raw units."""
         mean, scale, noise, variance_head = self._targets
@@ -77,36 +84,40 @@ def newest_ready(versions: Mapping[str, ServedModel | None]) -> ServedModel | No
 class Loader:
     """Makes versions of a store ready to answer, on a device.
 
-    What was made before worker processes were forked is shared by all of them, as long as the store still has it.
+    What was made before worker processes were forked is shared by all of them, unless the store has another by now; a
+    store that can't be read any more changes nothing.
     """
 
     def __init__(self, repository: Repository, device: str = "cpu") -> None:
         self._repository, self._device = repository, device
         self._made: dict[tuple[str, str], ServedModel] = {}
 
-    def prepare(self) -> None:
-        """Makes everything that is in the store now, for processes to be forked."""
-        self._made = {}
-        for name in self._repository.names():
-            for version in self._repository.versions(name):
-                if (model := self._load(name, version)) is not None:
-                    self._made[name, version] = model
+    def prepare(self, keep: int = 0) -> None:
+        """Makes what is in the store now, for processes to be forked: `keep` versions of each model, 0: all of them.
 
-    def __call__(self, name: str, version: str) -> ServedModel | None:
-        """A version, verified and compiled; None, and a line in the log, where its files are not as they must be."""
+        What does not pass verification is left out: who asks for it is told why.
+        """
+        self._made = {}
+        for name, kept in self._repository.look().items():
+            made = 0
+            for version in reversed(list(kept.versions)):
+                if not keep or made < keep or version == kept.pinned:
+                    with suppress(RepositoryError):
+                        self._made[name, version] = self._load(name, version)
+                        made += 1
+
+    def __call__(self, name: str, version: str) -> ServedModel:
+        """A version, verified, compiled and warm. Raises RepositoryError where its files are not as they must be."""
         made = self._made.get((name, version))
-        if made is not None and self._repository.describes(made.manifest):
+        if made is not None and (self._repository.describes(made.manifest) or not self._repository.has(name, version)):
             return made
         return self._load(name, version)
 
-    def _load(self, name: str, version: str) -> ServedModel | None:
-        try:
-            model = self._repository.load(name, version)
-        except RepositoryError as error:
-            logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
-            return None
+    def _load(self, name: str, version: str) -> ServedModel:
+        model = self._repository.load(name, version)
         network = verified_network(model.manifest.architecture, model.tensors, self._device)
         made = ServedModel(model.manifest, network)
+        made.warm_up()
         _give_memory_back()
         return made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -23,10 +24,12 @@ from typing import Any
 import torch
 import uvicorn
 
-from models.repository import Repository
+from models.location import is_url
+from models.mirror import open_store
+from models.repository import RepositoryError
 from service.agreement import Agreement, Shared
 from service.app import create_app, new_loader
-from service.catalogue import stored
+from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
 from service.served import Loader
@@ -128,6 +131,7 @@ def serve(settings: Settings) -> int:
 
     One worker is this process itself; but process 1 of a container has orphans to reap, and supervises even one.
     """
+    _refresh_first(settings)
     if settings.worker_processes == 1 and os.getpid() != 1:
         server = Server(_configuration(settings), settings.stop_delay_seconds)
         server.run()
@@ -149,10 +153,12 @@ def _supervise(settings: Settings) -> int:
             sys.exit(_FAILED)
 
     def renew() -> None:
+        if complaint := _refreshed_aside(settings):
+            logger.error("the store could not be read again: %s", complaint)
         try:
             if loader is not None:
-                loader.prepare()
-            agreement.renew(stored(Repository(settings.store)))
+                loader.prepare(settings.keep_versions)
+            agreement.renew(as_stored(open_store(settings.store, settings.cache)))
         except Exception:  # whatever is wrong with the store now, the workers say so
             logger.exception("the store could not be read again")
         gc.freeze()
@@ -207,6 +213,46 @@ def _shared_loader(settings: Settings) -> Loader | None:
     if settings.device != "cpu" and torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         return None
     use_one_thread()
-    loader = new_loader(settings, Repository(settings.store))
-    loader.prepare()
+    loader = new_loader(settings, open_store(settings.store, settings.cache))
+    loader.prepare(settings.keep_versions)
     return loader
+
+
+def _refresh_first(settings: Settings) -> None:
+    """Looks into the store before anything is served; where it can't be read and was never, that ends it all."""
+    complaint = _refreshed_aside(settings)
+    try:
+        found = open_store(settings.store, settings.cache).look()
+    except RepositoryError as error:
+        found, complaint = {}, str(error)
+    if complaint and not found:
+        sys.exit(f"python -m service: error: --store (or PENUMBRA_STORE): {complaint}")
+    if complaint:
+        logger.error("%s; what was mirrored before is served", complaint)
+
+
+def _refreshed_aside(settings: Settings) -> str:
+    """Has a process of its own pull what is new, if anything is to be pulled: what was wrong, nothing if all is well.
+
+    What reads object stores starts threads, which must not be there when workers are forked.
+    """
+    if not is_url(settings.store):
+        return ""
+    context = multiprocessing.get_context("fork")
+    listening, telling = context.Pipe(duplex=False)
+
+    def refresh() -> None:
+        try:
+            open_store(settings.store, settings.cache).refresh()
+        except RepositoryError as error:
+            telling.send(str(error))
+
+    process = context.Process(target=refresh)
+    process.start()
+    telling.close()
+    try:
+        complaint: str = listening.recv()
+    except EOFError:
+        complaint = ""
+    process.join()
+    return complaint or ("" if process.exitcode == 0 else "the store could not be read, for an internal error")

@@ -13,14 +13,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import DirectoryPath, Field
+from pydantic import Field, PlainValidator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.location import DEFAULT_CACHE, SCHEMES, is_url
 
 # Past this many, cores serve better as engine threads.
 _MOST_WORKERS = 8
 # Of Linux control groups, version 2: microseconds of processor time in each period.
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
+
+
+def _directory_or_url(value: object) -> Path | str:
+    """A directory that is there, or the URL of an object store."""
+    if isinstance(value, str) and "://" in value:
+        if not is_url(value):
+            raise PydanticCustomError(
+                "scheme", "No such kind of store; URLs begin with one of {known}", {"known": _KNOWN}
+            )
+        return value
+    path = Path(str(value))
+    if not path.is_dir():
+        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
+    return path
 
 
 class Settings(BaseSettings):
@@ -43,8 +61,30 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
     store: Annotated[
-        DirectoryPath, Field(description="Directory of models: NAME/VERSION/{manifest.json,weights.safetensors}.")
+        Path | str,
+        PlainValidator(_directory_or_url),
+        Field(
+            description="Directory of models, NAME/VERSION/{manifest.json,weights.safetensors}; or the URL of an "
+            "object store that has them: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX."
+        ),
     ] = SHIPPED_STORE
+    cache: Annotated[
+        Path, Field(description="Directory in which models of an object store are mirrored; nothing is lost with it.")
+    ] = DEFAULT_CACHE
+    watch_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=86_400,
+            description="How often to look for new versions in the store, and serve them; 0: only when told to.",
+        ),
+    ] = 5.0
+    keep_versions: Annotated[
+        int,
+        Field(
+            ge=0, description="Newest versions of each model that are served, besides the pinned one; 0: all of them."
+        ),
+    ] = 0
     workers: Annotated[
         int, Field(ge=0, le=256, description="Worker processes sharing the port; 0: one per core, at most 8.")
     ] = 0

@@ -16,6 +16,7 @@ import pytest
 from service.settings import SHIPPED_STORE
 from tests.api.live import Server
 from tests.api.stores import publish_all
+from tests.objects import ObjectServer, object_server
 
 # Tests never measure time, and a test that fails must fail again.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
@@ -57,6 +58,21 @@ def start_server() -> Iterator[Callable[..., Server]]:
             return running
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """An S3 server for the whole session; not to be killed."""
+    with object_server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path) -> Iterator[ObjectServer]:
+    """An S3 server for one test, which may kill it and start it again."""
+    (folder := tmp_path / "own s3").mkdir()
+    with object_server(folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

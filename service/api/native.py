@@ -11,16 +11,17 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 
 from models.features import Float64
-from penumbra.schemas import ModelDescription, ModelEntry, ModelList
+from penumbra.schemas import FailedVersion, ModelDescription, ModelEntry, ModelList
 from service.api import decoding, fields, tags
 from service.api.answers import JSON, answered, not_modified
 from service.api.documentation import PROBLEMS
 from service.api.edge import Answer, Exchange
 from service.api.encoding import encode
 from service.api.hot import Handler
+from service.catalogue import Offer
 from service.inference import Inference
 from service.jobs import Sampling
-from service.served import ServedModel, newest_ready
+from service.served import ServedModel
 from service.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -29,10 +30,10 @@ Name = Annotated[str, Path(examples=["diabetes"])]
 Version = Annotated[str, Path(examples=["1"])]
 
 
-@router.get("/models", response_model=ModelList)
+@router.get("/models", response_model=ModelList, response_model_exclude_unset=True)
 async def list_models(request: Request) -> Any:
     """Every model, sorted by name, with the version that is served by default."""
-    return ModelList(models=[_entry(name, versions) for name, versions in _inference(request).catalogue.models.items()])
+    return ModelList(models=[_entry(name, offer) for name, offer in _inference(request).catalogue.offers.items()])
 
 
 @router.get("/models/{name}", response_model=ModelDescription, responses=PROBLEMS(404, 503))
@@ -107,16 +108,18 @@ def _inference(request: Request) -> Inference:
     return found
 
 
-def _entry(name: str, versions: Mapping[str, ServedModel | None]) -> ModelEntry:
-    served = newest_ready(versions)
-    manifest = served.manifest if served else None
+def _entry(name: str, offer: Offer) -> ModelEntry:
+    manifest = offer.default.manifest if offer.default else None
+    failed = [FailedVersion(version=version, reason=failure.reason) for version, failure in offer.failures.items()]
     return ModelEntry(
         name=name,
         version=manifest.version if manifest else None,
-        versions=list(versions),
+        versions=list(offer.versions),
         task=manifest.task if manifest else None,
         digest=manifest.digest if manifest else None,
-        ready=served is not None,
+        ready=manifest is not None,
+        **({"pinned": offer.pinned} if offer.pinned else {}),
+        **({"failed": failed} if failed else {}),
     )
 
 

@@ -41,6 +41,7 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.QueueFull, 503, "queue-full"),
     (errors.ShuttingDown, 503, "shutting-down"),
     (errors.ModelNotReady, 503, "model-not-ready"),
+    (errors.Unavailable, 503, "unavailable"),
     (errors.DeadlineExceeded, 504, "deadline-exceeded"),
 )
 

@@ -11,6 +11,7 @@ from tests.api.live import Server
 from tests.api.wire import ROW, TINY_ROWS, ask, assert_problem
 
 BODY = {"inputs": TINY_ROWS}
+DAMAGED = "weights.safetensors is not the file that the manifest was made for"
 
 
 def test_the_list_has_every_model_sorted_by_name(server: Server) -> None:
@@ -124,7 +125,7 @@ def test_versions_answer_for_themselves(tiny: Server) -> None:
 
 
 def test_a_model_without_a_good_version_is_listed_as_not_ready(tiny: Server) -> None:
-    """It answers 503 under every path, without a word of why, and the operator's log says what is wrong."""
+    """It answers 503 under every path, and the list says what is wrong, as the operator's log does."""
     assert entry_of(tiny, "broken") == {
         "name": "broken",
         "version": None,
@@ -132,6 +133,7 @@ def test_a_model_without_a_good_version_is_listed_as_not_ready(tiny: Server) -> 
         "task": None,
         "digest": None,
         "ready": False,
+        "failed": [{"version": "1", "reason": DAMAGED}],
     }
     for path in ("/v1/models/broken", "/v1/models/broken/versions/1"):
         assert_problem(tiny.client.get(path), 503)

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from models.repository import Repository
 from service import batching
 from service.batching import Batcher, Timings
+from service.catalogue import Catalogue
 from service.engine.evaluation import Piece
 from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
@@ -124,7 +125,7 @@ async def held_service(store: Path, max_queue: int = 1024) -> AsyncIterator[tupl
 async def _held_service(store: Path, max_queue: int) -> AsyncIterator[tuple[Queue, FastAPI, httpx.AsyncClient]]:
     async with running(store=store) as (app, client), held_queue(max_queue) as queue:
         repository = Repository(store)
-        app.state.inference = Inference(repository, Loader(repository), queue.batcher)
+        app.state.inference = Inference(Catalogue(repository, Loader(repository)), queue.batcher)
         yield queue, app, client
 
 

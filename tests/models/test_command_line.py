@@ -90,7 +90,7 @@ def test_help_explains_every_command():
                 "PENUMBRA_STORE",
             ],
         ),
-        ("list", ["with every version", "Directory that holds the models.", "PENUMBRA_STORE", "Print JSON"]),
+        ("list", ["with every version", "Directory that holds the models, or URL", "PENUMBRA_STORE", "Print JSON"]),
         ("describe", ["its newest version by default", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
     ],
 )
@@ -310,3 +310,61 @@ def test_train_nothing():
     answer = Answer("train")
     assert answer.code == 2
     assert "Missing argument" in answer.errors
+
+
+# Pins
+
+
+def test_a_pin_is_set_and_taken_back(store):
+    """It is a line of text in the store, which any editor could write."""
+    answer = Answer("pin", "net/2", "--store", store.root)
+    assert (answer.code, answer.words) == (0, "net is pinned to version 2")
+    assert (store.root / "net" / "pinned").read_text() == "2\n"
+    assert store.look()["net"].pinned == "2"
+    answer = Answer("unpin", "net", "--store", store.root)
+    assert (answer.code, answer.words) == (0, "the newest version of net is served by default")
+    assert store.look()["net"].pinned is None
+    assert Answer("unpin", "net", "--store", store.root).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("pin", "net"), "which version? Say NAME/VERSION"),
+        (("pin", "net/3"), "no version '3' of 'net'; there are: 2, 10"),
+        (("pin", "none/1"), "no model 'none' in"),
+        (("pin", "../net/1"), "no model '..' in"),
+        (("unpin", "none"), "no model 'none' in"),
+    ],
+)
+def test_what_can_not_be_pinned_is_told(store, words, message):
+    """In a line, with what there is; the store is as it was."""
+    answer = Answer(*words, "--store", store.root)
+    assert answer.code == 1
+    assert message in answer.errors
+    assert answer.errors.count("\n") == 1
+    assert not list(store.root.rglob("*pinned*"))
+
+
+def test_a_damaged_version_is_not_pinned(store):
+    """It would not be served."""
+    (store.root / "net" / "2" / WEIGHTS).write_bytes(b"")
+    answer = Answer("pin", "net/2", "--store", store.root)
+    assert answer.code == 1
+    assert "net/2: weights.safetensors is not the file that the manifest was made for" in answer.errors
+
+
+@pytest.mark.parametrize("text", ["", "\n", "no such thing", "../1", "x" * 200, "\xff"])
+def test_a_pin_that_names_nothing_is_none(store, text):
+    """What is half written, or written by hand and mistyped."""
+    (store.root / "net" / "pinned").write_bytes(text.encode("latin-1"))
+    assert store.look()["net"].pinned is None
+
+
+def test_a_url_of_an_unknown_kind_is_no_directory(tmp_path, monkeypatch):
+    """It is told which kinds there are, and nothing is made on the disk."""
+    monkeypatch.chdir(tmp_path)
+    answer = Answer("list", "--store", "ftp://canary/models")
+    assert answer.code == 1
+    assert "not a store's URL; these begin with one of s3://, gs://" in answer.errors
+    assert not list(tmp_path.iterdir())

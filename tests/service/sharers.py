@@ -11,21 +11,35 @@ import signal
 import sys
 import threading
 
-from service.agreement import Shared
+from service.agreement import Asked, Edit, Listed, Shared
+
+
+def only(**models: tuple[str, ...]) -> Edit:
+    """These versions of these models, and nothing else."""
+    return lambda generation, _: {
+        name: Listed({version: Asked(generation) for version in versions}) for name, versions in models.items()
+    }
+
+
+def also(**models: tuple[str, ...]) -> Edit:
+    """These versions of these models; others stay."""
+    return lambda generation, before: {**before, **only(**models)(generation, before)}
 
 
 def obey(shared: Shared, order: list[str]) -> object:
     """What comes of an order."""
     match order:
         case ["join"]:
-            return shared.join(lambda: {"a": ("1",), "b": ("1", "2")}).generation
+            return shared.join(only(a=("1",), b=("1", "2"))).generation
         case ["change", name, *versions]:
-            return shared.change({name: tuple(versions)}).generation
+            return shared.change(also(**{name: tuple(versions)})).generation
         case ["renew", name, *versions]:
-            return shared.renew({name: tuple(versions)})
+            return shared.renew(only(**{name: tuple(versions)}))
         case ["hurry", name, times]:  # by four threads
             threads = [
-                threading.Thread(target=lambda: [shared.change({name: (str(turn),)}) for turn in range(int(times))])
+                threading.Thread(
+                    target=lambda: [shared.change(also(**{name: (str(turn),)})) for turn in range(int(times))]
+                )
                 for _ in range(4)
             ]
             for thread in threads:
@@ -40,9 +54,11 @@ def obey(shared: Shared, order: list[str]) -> object:
             return shared.leave()
         case ["reached", generation]:
             return shared.all_reached(int(generation))
+        case ["lead"]:
+            return shared.lead()
         case ["list"]:
             agreed = shared.current()
-            return agreed.generation, {name: listed.versions for name, listed in agreed.models.items()}
+            return agreed.generation, {name: tuple(listed.versions) for name, listed in agreed.models.items()}
         case _:
             raise ValueError(order)
 

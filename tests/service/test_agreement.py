@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from service import agreement
-from service.agreement import Agreed, Alone, Listed, Shared
+from service.agreement import Agreed, Alone, Asked, Listed, Shared
 from tests.api.live import ROOT
+from tests.service.sharers import also, only
 
-FIRST = {"b": ("1", "2"), "a": ("1",)}
+FIRST = only(a=("1",), b=("1", "2"))
 Tell = Callable[..., Any]
 
 
@@ -116,20 +117,42 @@ def test_changes_at_once_are_all_made(tell: Tell) -> None:
 @pytest.mark.parametrize("made", [Alone, Shared])
 def test_who_is_the_only_one_agrees_at_once(made: type[Alone | Shared]) -> None:
     """The same list and the same numbers, with a file and without."""
-    only = made()
-    assert only.generation == 0
-    assert only.join(lambda: FIRST) == Agreed(1, {"a": Listed(("1",)), "b": Listed(("1", "2"))})
-    changed = only.change({"c": ("1",)})
-    assert (
-        changed == only.current() == Agreed(2, {"a": Listed(("1",)), "b": Listed(("1", "2")), "c": Listed(("1",), 2)})
-    )
-    assert only.generation == 2
-    only.reach(2)
-    assert only.all_reached(2)
-    only.leave()
+    alone = made()
+    a, b = Listed({"1": Asked(1)}), Listed({"1": Asked(1), "2": Asked(1)})
+    assert alone.generation == 0
+    assert alone.join(FIRST) == Agreed(1, {"a": a, "b": b})
+    c = Listed({"1": Asked(2, "stamped")}, "1")
+    assert alone.change(lambda _, models: {**models, "c": c}) == alone.current() == Agreed(2, {"a": a, "b": b, "c": c})
+    assert alone.generation == 2
+    alone.reach(2)
+    assert alone.all_reached(2)
+    assert alone.lead()
+    alone.leave()
+
+
+@pytest.mark.parametrize("made", [Alone, Shared])
+def test_an_edit_that_changes_nothing_is_no_new_generation(made: type[Alone | Shared]) -> None:
+    """Nobody has anything to follow."""
+    alone = made()
+    alone.join(FIRST)
+    assert alone.change(lambda _, models: dict(models)).generation == alone.generation == 1
+    assert alone.change(also(c=())).generation == 2
+
+
+def test_one_process_leads_until_it_leaves_or_dies(tell: Tell) -> None:
+    """Whoever asks first; asked again it still does, and another takes over at once when it is gone."""
+    tell("one,two,three", "join")
+    assert tell("two", "lead") is True
+    assert tell("one", "lead") is False
+    assert tell("two", "lead") is True
+    tell("two", "leave")
+    assert tell("one", "lead") is True
+    assert tell("three", "lead") is False
+    tell("one", "die")
+    assert tell("three", "lead") is True
 
 
 def test_systems_without_files_in_memory_have_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that no directory names any more does as well."""
     monkeypatch.delattr(agreement.os, "memfd_create")
-    assert Shared().join(lambda: FIRST).generation == 1
+    assert Shared().join(FIRST).generation == 1

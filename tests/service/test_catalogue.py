@@ -22,7 +22,9 @@ from service.served import Loader, ServedModel
 from tests.api.inside import running
 from tests.api.stores import corrupt, publish
 from tests.api.wire import TINY_ROWS, assert_problem
+from tests.service.sharers import also
 
+DAMAGED = "weights.safetensors is not the file that the manifest was made for"
 HANG = 60.0  # seconds after which a test that waits for a thread gives up
 
 
@@ -127,7 +129,7 @@ async def test_a_version_that_left_the_store_leaves_service_when_asked(store: Pa
     publish(store, "model", "2")
     found = catalogue(store)
     shutil.rmtree(store / "model" / "2")
-    assert [(entry.version, entry.ready) for entry in await found.index()] == [("2", True), ("1", True)]
+    assert [(entry.version, entry.ready) for entry in await found.index()] == [("1", True), ("2", True)]
     await found.load("model")
     assert serving(found) == {"model": {"1": True}}
 
@@ -172,7 +174,7 @@ async def test_the_index_tells_every_state(store: Path) -> None:
     publish(store, "model", "10")
     assert [tuple(entry) for entry in await found.index()] == [
         ("model", "1", True, ""),
-        ("model", "2", False, "did not pass verification"),
+        ("model", "2", False, f"did not pass verification: {DAMAGED}"),
         ("model", "10", False, "not loaded"),
     ]
     await found.unload("model")
@@ -226,7 +228,7 @@ async def test_it_follows_what_others_agreed_on(store: Path) -> None:
     found = catalogue(store, agreement=agreement)
     publish(store, "model", "2")
     async with following(found):
-        agreement.change({"model": ("2",)})
+        agreement.change(also(model=("2",)))
         await until(lambda: agreement.reached == [1, 2])
         assert serving(found) == {"model": {"2": True}}
         assert not agreement.left
@@ -245,7 +247,7 @@ async def test_a_failure_to_follow_is_told_and_tried_again(store: Path, caplog: 
     found = catalogue(store, failing, agreement=agreement)
     publish(store, "model", "2")
     async with following(found):
-        agreement.change({"model": ("1", "2")})
+        agreement.change(also(model=("1", "2")))
         await until(lambda: serving(found) == {"model": {"1": True, "2": True}})
     assert "still trying" in caplog.text
 
@@ -317,3 +319,202 @@ async def test_the_native_list_knows_what_was_unloaded(store: Path) -> None:
         }
         assert_problem(await client.get("/v1/models/model"), 404)
         assert (await client.get("/v2/models/model/ready")).status_code == 404
+
+
+@asynccontextmanager
+async def watching(found: Catalogue) -> AsyncIterator[None]:
+    """The catalogue follows, and looks into the store as often as it can."""
+    tasks = asyncio.create_task(found.follow()), asyncio.create_task(found.watch(0))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            assert task.cancelled(), task.exception()
+
+
+async def until_looked(found: Catalogue) -> None:
+    """Waits until the store was looked into once more, from beginning to end, and what came of it is served."""
+    looks = found.looks.all
+    await until(lambda: found.looks.all >= looks + 2 and found._agreement.generation == found._served.generation)
+
+
+async def test_what_appears_in_the_store_is_served(store: Path) -> None:
+    """A version of a known model, and a model that is new; nobody has to ask for them."""
+    found = catalogue(store)
+    async with watching(found):
+        publish(store, "model", "2")
+        publish(store, "another", "1")
+        await until(lambda: serving(found) == {"another": {"1": True}, "model": {"1": True, "2": True}})
+    assert found.resolve("model").manifest.version == "2"
+
+
+async def test_what_is_damaged_is_told_once_and_served_once_it_is_whole(
+    store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is read again when its files change, as those of a plain copy do, and not before."""
+    found = catalogue(store)
+    async with watching(found):
+        shutil.copytree(store / "model" / "1", store / "model" / "2")
+        await until(lambda: serving(found)["model"].get("2") is False)
+        assert found.offers["model"].failures["2"].reason == "the manifest is that of model/1"
+        await until_looked(found)
+        told = caplog.text.count("not served: model/2")  # more than once where it was seen half copied
+        publish(store, "model", "3")
+        await until(lambda: serving(found)["model"].get("3", False))
+        await until_looked(found)
+        assert caplog.text.count("not served: model/2") == told
+        manifest = (store / "model" / "2" / "manifest.json").read_text().replace('"version": "1"', '"version": "2"')
+        (store / "model" / "2" / "manifest.json").write_text(manifest)
+        await until(lambda: serving(found) == {"model": {"1": True, "2": True, "3": True}})
+
+
+async def test_what_was_unloaded_stays_out_of_service(store: Path) -> None:
+    """Watching does not bring it back, a newer version of it neither, until somebody loads it."""
+    found = catalogue(store)
+    async with watching(found):
+        await found.unload("model")
+        publish(store, "model", "2")
+        await until_looked(found)
+        assert serving(found) == {"model": {}}
+        await found.load("model")
+        assert serving(found) == {"model": {"1": True, "2": True}}
+
+
+async def test_a_store_that_is_gone_takes_nothing_out_of_service(
+    store: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty directory, as of a volume that is not mounted, or one that can't be read: what is served stays."""
+    caplog.set_level("INFO")
+    found = catalogue(store)
+    async with watching(found):
+        aside = store.with_name("aside")
+        await asyncio.to_thread(store.rename, aside)
+        await until_looked(found)
+        assert serving(found) == {"model": {"1": True}}
+        await asyncio.to_thread(store.mkdir)
+        await until_looked(found)
+        assert serving(found) == {"model": {"1": True}}
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "iterdir", unreadable)
+            await until(lambda: found.looks.failed > 1)
+            with pytest.raises(Unavailable, match="the store can't be read"):
+                await found.load("model")
+        assert caplog.text.count("what is served stays") == 1
+        await asyncio.to_thread(store.rmdir)
+        await asyncio.to_thread(aside.rename, store)
+        publish(store, "model", "2")
+        await until(lambda: serving(found) == {"model": {"1": True, "2": True}})
+    assert "the store can be read again" in caplog.text
+
+
+def unreadable(_: Path) -> Any:
+    """What a directory's contents are when the disk fails."""
+    raise OSError(5, "Input/output error")
+
+
+async def test_a_version_that_left_the_store_leaves_with_the_next_look(store: Path) -> None:
+    """While others of its model are left; the last one stays in any case."""
+    publish(store, "model", "2")
+    found = catalogue(store)
+    async with watching(found):
+        shutil.rmtree(store / "model" / "2")
+        await until(lambda: serving(found) == {"model": {"1": True}})
+        shutil.rmtree(store / "model" / "1")
+        await until_looked(found)
+        assert serving(found) == {"model": {"1": True}}
+
+
+async def test_a_pinned_version_is_the_default(store: Path) -> None:
+    """To pin is to roll back, and as quickly undone; the others can still be asked by name."""
+    publish(store, "model", "2")
+    found, repository = catalogue(store), Repository(store)
+    async with watching(found):
+        repository.pin("model", "1")
+        await until(lambda: found.resolve("model").manifest.version == "1")
+        publish(store, "model", "3")
+        await until(lambda: serving(found)["model"].get("3", False))
+        assert found.resolve("model").manifest.version == "1"
+        assert found.resolve("model", "3").manifest.version == "3"
+        repository.pin("model", None)
+        await until(lambda: found.resolve("model").manifest.version == "3")
+
+
+@pytest.mark.parametrize("text", ["7", "2"])
+async def test_a_pin_on_what_is_not_served_is_told(store: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A version that is not there, or did not pass: the newest that is ready answers, and the log says so once."""
+    corrupt(publish(store, "model", "2"))
+    (store / "model" / "pinned").write_text(text)
+    found = catalogue(store)
+    assert found.resolve("model").manifest.version == "1"
+    assert found.offers["model"].pinned == text
+    with pytest.raises(ModelNotReady, match=r"model/2$"):
+        await found.load("model")
+    assert caplog.text.count(f"model is pinned to version {text}, which is not served: the newest is") == 1
+
+
+async def test_only_the_newest_are_kept(store: Path) -> None:
+    """So many that pass, and the pinned one; older ones leave, and their memory is freed."""
+    found = catalogue(store, keep=2)
+    network = weakref.ref(found.resolve("model").network)
+    async with watching(found):
+        for version in ("2", "3"):
+            publish(store, "model", version)
+            await until(lambda version=version: version in found.models["model"])
+        assert serving(found) == {"model": {"2": True, "3": True}}
+        gc.collect()
+        assert network() is None
+        with pytest.raises(UnknownModel, match="no such version; there are: 2, 3"):
+            found.resolve("model", "1")
+        Repository(store).pin("model", "1")
+        await until(lambda: serving(found) == {"model": {"1": True, "2": True, "3": True}})
+        assert found.resolve("model").manifest.version == "1"
+        for version in ("4", "5"):
+            folder = store / "model" / version
+            shutil.copytree(store / "model" / "3", folder)  # which is not what its manifest says
+        await until(lambda: "5" in found.models["model"])
+        assert serving(found) == {"model": {"1": True, "2": True, "3": True, "4": False, "5": False}}
+
+
+async def test_a_version_that_brings_about_a_bug_does_not_serve(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong with one version, it is told with its stack, and the others are served."""
+    whole = Loader(Repository(store))
+
+    def failing(name: str, version: str) -> ServedModel:
+        if version == "2":
+            raise RuntimeError("canary")
+        return whole(name, version)
+
+    publish(store, "model", "2")
+    found = catalogue(store, failing)
+    assert serving(found) == {"model": {"1": True, "2": False}}
+    assert found.offers["model"].failures["2"].reason == "an internal error; see the service's log"
+    assert "RuntimeError: canary" in caplog.text
+
+
+async def test_who_does_not_lead_does_not_look(store: Path) -> None:
+    """Of several processes one looks into the store."""
+    agreement = Noted()
+    agreement.lead = lambda: False  # type: ignore[method-assign]
+    found = catalogue(store, agreement=agreement)
+    async with watching(found):
+        publish(store, "model", "2")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert found.looks.all == 0
+
+
+async def test_the_native_list_tells_pins_and_failures(store: Path) -> None:
+    """Only where there are any: else an entry has the contract's fields alone."""
+    corrupt(publish(store, "model", "2"))
+    Repository(store).pin("model", "1")
+    publish(store, "plain", "1")
+    async with running(store=store, workers=1) as (_, client):
+        pinned, plain = (await client.get("/v1/models")).json()["models"]
+        assert pinned["version"] == pinned["pinned"] == "1"
+        assert pinned["failed"] == [{"version": "2", "reason": DAMAGED}]
+        assert list(plain) == ["name", "version", "versions", "task", "digest", "ready"]
+        metrics = (await client.get("/metrics")).text
+        assert 'penumbra_model_info{digest="",model="model",ready="false",version="2"} 1.0' in metrics
