@@ -10,7 +10,7 @@ import torch
 
 from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.features import ClassLabel, Feature, Target
-from models.manifest import seal
+from models.manifest import Manifest, seal
 from models.repository import Repository, serialise
 from tests.networks import module_of
 
@@ -23,7 +23,12 @@ CLASSES = (ClassLabel(name="red"), ClassLabel(name="green"), ClassLabel(name="bl
 
 
 def publish(store: Path, name: str, version: str = "1", *, weight: float | None = None, **options: Any) -> Path:
-    """Publishes a network of three inputs with random weights (or all of them `weight`); the version's folder.
+    """Publishes a version, see `version_of`; its folder."""
+    return Repository(store).publish(*version_of(name, version, weight=weight, **options))
+
+
+def version_of(name: str, version: str = "1", *, weight: float | None = None, **options: Any) -> tuple[Manifest, bytes]:
+    """A network of three inputs with random weights (or all of them `weight`): its manifest and its weights file.
 
     `options` are those of the architecture, and `noise_variance` and `default_samples` of the manifest.
     """
@@ -45,7 +50,7 @@ def publish(store: Path, name: str, version: str = "1", *, weight: float | None 
         architecture=architecture,
         **manifest,
     )
-    return Repository(store).publish(sealed, weights)
+    return sealed, weights
 
 
 def corrupt(folder: Path) -> None:
