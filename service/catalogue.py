@@ -71,9 +71,9 @@ class _Served(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """How often this process has looked into the store, and how often that failed."""
+    """How often this process has looked into the store: to the end, and in vain."""
 
-    all: int = 0
+    ok: int = 0
     failed: int = 0
 
 
@@ -203,9 +203,9 @@ class Catalogue:
         try:
             found = await to_thread.run_sync(_refreshed, self._repository)
         except Unreachable as error:
-            self.looks = Looks(self.looks.all + 1, self.looks.failed + 1)
+            self.looks = Looks(self.looks.ok, self.looks.failed + 1)
             raise Unavailable(f"the store can't be read: {error}") from error
-        self.looks = Looks(self.looks.all + 1, self.looks.failed)
+        self.looks = Looks(self.looks.ok + 1, self.looks.failed)
         return found
 
     async def _agree(self, edit: Edit) -> None:

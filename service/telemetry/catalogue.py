@@ -156,6 +156,12 @@ MODEL_INFO = Family(
     "1 for each version in the store; ready says whether it passed verification, without which it has no digest.",
     (*_VERSION, "digest", "ready"),
 )
+STORE_LOOKS = Family(
+    "penumbra_store_looks_total",
+    "counter",
+    "Looks into the store for new versions, by outcome: ok, failed (it could not be read, and what is served stays).",
+    ("outcome",),
+)
 BUILD_INFO = Family("penumbra_build_info", "read gauge", "1; what is running.", ("version", "python", "torch"))
 STARTED = Family(
     "penumbra_worker_start_time_seconds",

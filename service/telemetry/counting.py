@@ -18,6 +18,7 @@ import numpy as np
 
 from models.features import Float64
 from models.manifest import Distribution, Quantity
+from service.catalogue import Looks
 from service.engine.mask_cache import MaskCache
 from service.engine.uncertainty import RegressionSummary
 from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
@@ -64,7 +65,10 @@ class Counters:
         self._lines_dropped = _one(board, catalogue.LOG_DROPPED)
         self._hits, self._misses = _one(board, catalogue.CACHE_HITS), _one(board, catalogue.CACHE_MISSES)
         self._bytes = _one(board, catalogue.CACHE_BYTES)
-        self._found = self._hits[0], self._misses[0]  # by whoever had the page before
+        self._looks = [board.series(catalogue.STORE_LOOKS.name, (outcome,)) for outcome in ("ok", "failed")]
+        # By whoever had the page before.
+        self._found = self._hits[0], self._misses[0]
+        self._looked = [numbers[0] for numbers in self._looks]
         self._cache: MaskCache | None = None
         for gauge in (*self._gauges, self._lag, self._memory, self._bytes):
             gauge[0] = 0.0
@@ -105,6 +109,11 @@ class Counters:
         self._cache = cache
         self._hits[0], self._misses[0] = self._found[0] + cache.hits, self._found[1] + cache.misses
         self._bytes[0] = cache.bytes
+
+    def note_looks(self, looks: Looks) -> None:
+        """How often this worker has looked into the store."""
+        for numbers, before, count in zip(self._looks, self._looked, (looks.ok, looks.failed), strict=True):
+            numbers[0] = before + count
 
     def note_queue(self, admitted: int, queued: int, seconds: float) -> None:
         """What is admitted now, what of it has not begun, and how much work it all is."""

@@ -129,6 +129,7 @@ class Observer:
         batcher = self._watched.batcher
         self._counters.note_queue(batcher.admitted, batcher.queued, batcher.admitted_seconds)
         self._counters.note_cache(self._watched.cache)
+        self._counters.note_looks(self._watched.catalogue.looks)
 
     def _heartbeat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         """Looks once a second, so that other workers see gauges that are no older."""

@@ -337,8 +337,8 @@ async def watching(found: Catalogue) -> AsyncIterator[None]:
 
 async def until_looked(found: Catalogue) -> None:
     """Waits until the store was looked into once more, from beginning to end, and what came of it is served."""
-    looks = found.looks.all
-    await until(lambda: found.looks.all >= looks + 2 and found._agreement.generation == found._served.generation)
+    looks = found.looks.ok
+    await until(lambda: found.looks.ok >= looks + 2 and found._agreement.generation == found._served.generation)
 
 
 async def test_what_appears_in_the_store_is_served(store: Path) -> None:
@@ -503,7 +503,7 @@ async def test_who_does_not_lead_does_not_look(store: Path) -> None:
         publish(store, "model", "2")
         for _ in range(50):
             await asyncio.sleep(0)
-        assert found.looks.all == 0
+        assert found.looks == (0, 0)
 
 
 async def test_the_native_list_tells_pins_and_failures(store: Path) -> None:
@@ -516,5 +516,8 @@ async def test_the_native_list_tells_pins_and_failures(store: Path) -> None:
         assert pinned["version"] == pinned["pinned"] == "1"
         assert pinned["failed"] == [{"version": "2", "reason": DAMAGED}]
         assert list(plain) == ["name", "version", "versions", "task", "digest", "ready"]
+        assert (await client.post("/v2/repository/models/plain/load")).status_code == 200
         metrics = (await client.get("/metrics")).text
+        assert 'penumbra_store_looks_total{outcome="ok"} 1.0' in metrics
+        assert 'penumbra_store_looks_total{outcome="failed"} 0.0' in metrics
         assert 'penumbra_model_info{digest="",model="model",ready="false",version="2"} 1.0' in metrics

@@ -90,7 +90,7 @@ def knows(server: Server, version: str, *, damaged: bool) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("publications", [PUBLICATIONS])
 def test_publications_under_load(start_server: Callable[..., Server], tmp_path: Path, publications: int) -> None:
-    """No request fails; each is answered from contents that were current meanwhile; the same seed has the same bytes."""
+    """No request fails; each is answered from contents that were current meanwhile; same seed, same bytes."""
     store, aside = tmp_path / "store", tmp_path / "aside"
     publish(store, "model", "1")
     server = start_server(store=store, workers=2, threads=1, watch_seconds=0.05, keep_versions=KEPT)
