@@ -94,7 +94,8 @@ def list_command(
 ) -> None:
     """List the models in the store, with every version."""
     repository = _opened(store, cache)
-    lines = [_line(repository, name, version) for name in repository.names() for version in repository.versions(name)]
+    models = repository.look()
+    lines = [_line(repository, name, version) for name, kept in models.items() for version in kept.versions]
     if as_json:
         output.print_json(json.dumps(lines))
         return
@@ -110,6 +111,9 @@ def list_command(
         start = line.get("digest", "").removeprefix("sha256:")[:8]
         table.add_row(*(str(line.get(column, "")) for column in columns), start)
     output.print(table)
+    for name, kept in models.items():
+        if kept.pinned:
+            output.print(f"{name} is pinned to version {kept.pinned}", highlight=False, soft_wrap=True)
     for line in lines:
         if "error" in line:
             errors.print(f"[red]corrupt:[/] {escape(line['error'])}", highlight=False, soft_wrap=True)
@@ -172,7 +176,7 @@ def main() -> None:
 
 
 def _opened(store: str, cache: Path) -> Repository:
-    """The store, as it is now."""
+    """The store, as it is now; what keeps it from being read ends the command."""
     if "://" in store and not is_url(store):
         _fail(f"not a store's URL; these begin with one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
     repository = open_store(store, cache)

@@ -56,21 +56,15 @@ class Mirror(Repository):
 
     def refresh(self) -> None:
         """Pulls what is new, and forgets what is gone. Raises Unreachable; what was there is whole in any case."""
-        with self._reached():
-            files = self._listed("")
         with self._alone():
-            before = self._links()
-            wanted = {}
-            for (name, version), objects in _versions(files).items():
-                with self._reached():
-                    wanted[name, version] = self._pulled(name, version, objects)
+            files, before = self._listed(""), self._links()
+            wanted = {at: self._pulled(*at, objects) for at, objects in _versions(files).items()}
             for name, version in before.keys() - wanted.keys():
                 (self.root / name / version).unlink(missing_ok=True)
             for (name, version), key in wanted.items():
                 if before.get((name, version)) != key:
                     self._link(name, version, key)
-            with self._reached():
-                self._pull_pins(files)
+            self._pull_pins(files)
             # What was replaced just now may be being read; what was before that is not.
             for pulled in (self.root / _PULLED).iterdir():
                 if pulled.name not in {*before.values(), *wanted.values()}:
@@ -80,49 +74,47 @@ class Mirror(Repository):
         """See Repository. The manifest comes last: until then nobody sees the version. Raises Unreachable, too."""
         with tempfile.TemporaryDirectory(prefix="penumbra-") as aside:
             folder = Repository(Path(aside)).publish(manifest, weights)
-            files = sorted(folder.iterdir(), key=lambda file: (file.name == MANIFEST, file.name))
-            for file in files:
-                with self._reached():
-                    self._put(f"{manifest.name}/{manifest.version}/{file.name}", file.read_bytes())
+            for file in sorted(folder.iterdir(), key=lambda file: (file.name == MANIFEST, file.name)):
+                self._create(f"{manifest.name}/{manifest.version}/{file.name}", file.read_bytes())
         self.refresh()
         return self.root / manifest.name / manifest.version
 
     def next_version(self, name: str) -> str:
         """See Repository. A number under which something half-written lies is not used again. Raises Unreachable."""
-        with self._reached():
-            taken = {path.split("/")[1] for path in self._listed(f"{name}/") if path.count("/") > 1}
-        return version_number(taken)
+        return version_number({path.split("/")[1] for path in self._listed(f"{name}/") if path.count("/") > 1})
 
     def _write_pin(self, name: str, version: str | None) -> None:
         import obstore
 
-        with self._reached():
+        with self._reached() as store:
             if version is None:
-                obstore.delete(_opened(self.url), f"{name}/{PINNED}")
+                obstore.delete(store, f"{name}/{PINNED}")
             else:
-                obstore.put(_opened(self.url), f"{name}/{PINNED}", f"{version}\n".encode())
+                obstore.put(store, f"{name}/{PINNED}", f"{version}\n".encode())
         self.refresh()
 
     def _listed(self, prefix: str) -> Mapping[str, ObjectMeta]:
         import obstore
 
-        pages = obstore.list(_opened(self.url), prefix or None)
-        return {meta["path"]: meta for page in pages for meta in page}
+        with self._reached() as store:
+            return {meta["path"]: meta for page in obstore.list(store, prefix or None) for meta in page}
 
-    def _put(self, path: str, content: bytes) -> None:
+    def _create(self, path: str, content: bytes) -> None:
         import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+        from obstore.exceptions import AlreadyExistsError
 
         try:
-            obstore.put(_opened(self.url), path, content, mode="create", use_multipart=False)
-        except (AlreadyExistsError, PreconditionError) as error:
+            with self._reached() as store:
+                obstore.put(store, path, content, mode="create", use_multipart=False)
+        except AlreadyExistsError as error:
             message = f"{self.url}/{path} exists; versions are never overwritten, not even half-written ones"
             raise FileExistsError(message) from error
 
     def _get(self, meta: ObjectMeta) -> bytes:
         import obstore
 
-        content = bytes(obstore.get(_opened(self.url), meta["path"]).bytes())
+        with self._reached() as store:
+            content = bytes(obstore.get(store, meta["path"]).bytes())
         if len(content) != meta["size"]:
             raise Unreachable(f"{self.url}/{meta['path']} changed while it was read")
         return content
@@ -187,13 +179,15 @@ class Mirror(Repository):
             raise Unreachable(f"the mirror of {self.url} in {self.root}: {error.strerror or error}") from error
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """What goes wrong with the object store, in a line. Raises Unreachable."""
-        from obstore.exceptions import BaseError
+    def _reached(self) -> Iterator[ObjectStore]:
+        """The object store; what goes wrong with it, in a line. Raises Unreachable, or obstore's AlreadyExistsError."""
+        from obstore.exceptions import AlreadyExistsError, BaseError
 
         try:
-            yield
-        except (BaseError, FileNotFoundError, ValueError) as error:
+            yield _opened(self.url)
+        except AlreadyExistsError:
+            raise
+        except (BaseError, OSError, ValueError) as error:
             raise Unreachable(f"{self.url}: {_cause(error)}") from error
 
 

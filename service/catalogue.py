@@ -10,27 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from anyio import to_thread
 
-from models.repository import Kept, Repository, RepositoryError, Unreachable, version_order
-from service.agreement import Agreed, Agreement, Alone, Asked, Edit, Listed
+from models.repository import Kept, Repository, Unreachable, version_order
+from service.agreement import Agreed, Agreement, Alone, Edit
 from service.edits import as_stored, bring, load_anew, unload
 from service.engine.evaluate import use_one_thread
 from service.errors import ModelNotReady, Unavailable, UnknownModel
-from service.served import ServedModel, newest_ready
+from service.offers import NOTHING, Load, Offer, Versions, make_offer
+from service.served import ServedModel
 
 logger = logging.getLogger(__name__)
-
-Versions = Mapping[str, ServedModel | None]
-Load = Callable[[str, str], ServedModel]
 
 # How often the others' wishes are looked for, and how long they are waited for.
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
-_LONGEST_REASON = 250
 
 
 class Entry(NamedTuple):
@@ -40,25 +37,6 @@ class Entry(NamedTuple):
     version: str
     ready: bool
     reason: str
-
-
-class Failure(NamedTuple):
-    """Why a version is not served, and what was tried."""
-
-    reason: str
-    asked: Asked
-
-
-class Offer(NamedTuple):
-    """What is served of a model: its versions, oldest first; the default one, and what says which that is.
-
-    Where a version is None, `failures` has it. `default` is None while no version is ready.
-    """
-
-    versions: Versions
-    default: ServedModel | None
-    pinned: str | None
-    failures: Mapping[str, Failure]
 
 
 class _Served(NamedTuple):
@@ -157,7 +135,7 @@ class Catalogue:
         found = await to_thread.run_sync(self._repository.look)
         entries = []
         for name in sorted({*found, *self.offers}):
-            offer = self.offers.get(name, _NOTHING)
+            offer = self.offers.get(name, NOTHING)
             for version in sorted(
                 {*offer.versions, *(found[name].versions if name in found else ())}, key=version_order
             ):
@@ -181,7 +159,7 @@ class Catalogue:
 
         One process does so for all. A store that can't be read takes nothing out of service.
         """
-        unreachable = ""
+        complaint = ""
         while True:
             await asyncio.sleep(seconds)
             if not self._agreement.lead():
@@ -189,14 +167,16 @@ class Catalogue:
             try:
                 found = await self._look()
             except Unavailable as error:
-                if str(error) != unreachable:
-                    logger.error("%s; what is served stays", error)  # noqa: TRY400 - our stack says nothing
-                unreachable = str(error)
-                continue
-            if unreachable:
-                unreachable = ""
-                logger.info("the store can be read again")
-            await to_thread.run_sync(self._agreement.change, bring(found))
+                if str(error) != complaint:
+                    complaint = str(error)
+                    logger.error("%s; what is served stays", complaint)  # noqa: TRY400 - our stack says nothing
+            except Exception:
+                logger.exception("the store could not be looked into; please report this")
+            else:
+                if complaint:
+                    complaint = ""
+                    logger.info("the store can be read again")
+                await to_thread.run_sync(self._agreement.change, bring(found))
 
     async def _look(self) -> Mapping[str, Kept]:
         """Everything in the store. Raises Unavailable."""
@@ -236,7 +216,11 @@ class Catalogue:
 
     def _loaded(self, agreed: Agreed) -> _Served:
         """What was agreed, with what is not served yet loaded, and what failed tried again where it was asked for."""
-        offers = {name: self._offer(name, listed) for name, listed in agreed.models.items()}
+        before = self._served.offers
+        offers = {
+            name: make_offer(name, listed, before.get(name, NOTHING), self._load, self._keep)
+            for name, listed in agreed.models.items()
+        }
         return _Served(
             agreed.generation,
             offers,
@@ -244,50 +228,14 @@ class Catalogue:
             {name: offer.default for name, offer in offers.items()},
         )
 
-    def _offer(self, name: str, listed: Listed) -> Offer:
-        before = self.offers.get(name, _NOTHING)
-        versions: dict[str, ServedModel | None] = {}
-        failures: dict[str, Failure] = {}
-        ready = 0
-        for version, asked in reversed(list(listed.versions.items())):
-            if self._keep and ready >= self._keep and version != listed.pinned:
-                continue
-            found = self._version(name, version, asked, before)
-            if isinstance(found, Failure):
-                versions[version], failures[version] = None, found
-            else:
-                versions[version] = found
-                ready += 1
-        versions, failures = dict(reversed(versions.items())), dict(reversed(failures.items()))
-        default = versions.get(listed.pinned) if listed.pinned else None
-        if listed.pinned and default is None and listed.pinned != before.pinned:
-            logger.error("%s is pinned to version %s, which is not served: the newest is", name, listed.pinned)
-        return Offer(versions, default or newest_ready(versions), listed.pinned, failures)
-
-    def _version(self, name: str, version: str, asked: Asked, before: Offer) -> ServedModel | Failure:
-        """What is served already, what is known to have failed, or what comes of loading it now."""
-        if (served := before.versions.get(version)) is not None:
-            return served
-        if (failure := before.failures.get(version)) is not None and failure.asked == asked:
-            return failure
-        try:
-            return self._load(name, version)
-        except RepositoryError as error:
-            logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
-            return Failure(str(error).removeprefix(f"{name}/{version}: ")[:_LONGEST_REASON], asked)
-        except MemoryError:  # there may be room again
-            raise
-        except Exception:
-            # Whatever a file can bring about, the other versions are served.
-            logger.exception("not served: %s/%s: an internal error; please report it", name, version)
-            return Failure("an internal error; see the service's log", asked)
-
     def _serve(self, served: _Served) -> None:
+        if self._served.generation:
+            for name, model in served.defaults.items():
+                if model is not self._served.defaults.get(name):
+                    version = model.manifest.version if model else "none"
+                    logger.info("%s: the version that is served by default is now %s", name, version)
         self._served = served
         self._agreement.reach(served.generation)
-
-
-_NOTHING = Offer({}, None, None, {})
 
 
 def _refreshed(repository: Repository) -> Mapping[str, Kept]:

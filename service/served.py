@@ -15,7 +15,7 @@ import torch
 from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
-from models.repository import Repository, RepositoryError
+from models.repository import Repository
 from service.engine.evaluate import evaluate
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network
@@ -102,7 +102,7 @@ class Loader:
             made = 0
             for version in reversed(list(kept.versions)):
                 if not keep or made < keep or version == kept.pinned:
-                    with suppress(RepositoryError):
+                    with suppress(Exception):
                         self._made[name, version] = self._load(name, version)
                         made += 1
 

@@ -18,9 +18,9 @@ from service.api.documentation import PROBLEMS
 from service.api.edge import Answer, Exchange
 from service.api.encoding import encode
 from service.api.hot import Handler
-from service.catalogue import Offer
 from service.inference import Inference
 from service.jobs import Sampling
+from service.offers import Offer
 from service.served import ServedModel
 from service.settings import Settings
 

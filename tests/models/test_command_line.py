@@ -321,6 +321,7 @@ def test_a_pin_is_set_and_taken_back(store):
     assert (answer.code, answer.words) == (0, "net is pinned to version 2")
     assert (store.root / "net" / "pinned").read_text() == "2\n"
     assert store.look()["net"].pinned == "2"
+    assert Answer("list", "--store", store.root).words.endswith("net is pinned to version 2")
     answer = Answer("unpin", "net", "--store", store.root)
     assert (answer.code, answer.words) == (0, "the newest version of net is served by default")
     assert store.look()["net"].pinned is None
