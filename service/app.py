@@ -27,8 +27,8 @@ from service.served import Loader
 from service.settings import Settings
 from service.telemetry.observer import Observer, Watched
 
-# Objects made before the collector looks for cycles among them: a request makes dozens, and leaves no cycle. At Python's
-# own 700 looking took two hundredths of the time.
+# Objects made before the collector looks for cycles among them: a request makes dozens, and leaves no cycle. At
+# Python's own 700 looking took two hundredths of the time.
 _COLLECT_EVERY = 20_000
 # The page tells a validator on the internet where the specification is, unless it is told not to.
 _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
