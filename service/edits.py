@@ -1,6 +1,6 @@
 """What to agree on: the edits of what is served that follow from the store, from an order, from watching.
 
-Pure functions of what a store has and of what was agreed before. Knows nothing of how processes agree.
+Each is a function of what a store has and of what was agreed before. Knows nothing of how processes agree.
 """
 
 from __future__ import annotations
