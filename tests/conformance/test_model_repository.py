@@ -1,4 +1,7 @@
-"""Loading and unloading through tritonclient, with two worker processes that must agree."""
+"""Loading and unloading through tritonclient, with two worker processes that must agree.
+
+Nobody watches the store here, so that only orders change what is served.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def managed(store: Path) -> Iterator[Server]:
     """A service of two worker processes."""
-    running = Server(store=store, workers=2, threads=1)
+    running = Server(store=store, workers=2, threads=1, watch_seconds=0)
     yield running
     running.stop()
 

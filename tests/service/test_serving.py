@@ -86,7 +86,7 @@ def test_a_store_that_changed_is_read_on_sighup(start_server: Callable[..., Serv
     from tests.api.stores import publish_all
 
     (store := tmp_path / "store").mkdir()
-    several = start_server(store=store, workers=2, threads=1)
+    several = start_server(store=store, workers=2, threads=1, watch_seconds=0)
     assert several.client.get("/v1/models").json() == {"models": []}
     publish_all(store)
     several._process.send_signal(signal.SIGHUP)
