@@ -21,8 +21,10 @@ from service.telemetry import catalogue
 from service.telemetry.observer import Watched
 from tests.api.inside import running
 from tests.api.live import ROOT, Server
+from tests.api.stores import publish
 from tests.api.test_queue import held_service
 from tests.api.wire import TINY_ROWS
+from tests.service.test_catalogue import unreadable
 from tests.telemetry.scrape import matching, scrape, scrape_inside, total, value
 
 SAMPLE = "/v1/models/{name}/sample"
@@ -192,6 +194,19 @@ async def test_a_seed_that_returns_hits_the_mask_cache(tiny_store: Path, monkeyp
     assert value(scraped, "penumbra_mask_cache_misses_total") == 2
     assert value(scraped, "penumbra_mask_cache_hits_total") == 3
     assert value(scraped, "penumbra_mask_cache_bytes") > 0
+
+
+async def test_looks_into_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that found what is there, and those that found nobody home."""
+    publish(tmp_path, "model", "1")
+    async with running(store=tmp_path, workers=1, watch_seconds=0, access_log=False) as (_, client):
+        assert (await client.post("/v2/repository/models/model/load")).status_code == 200
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "iterdir", unreadable)
+            assert (await client.post("/v2/repository/models/model/load")).status_code == 503
+        scraped = await scrape_inside(client)
+    assert value(scraped, "penumbra_store_looks_total", outcome="ok") == 1
+    assert value(scraped, "penumbra_store_looks_total", outcome="failed") == 1
 
 
 async def test_what_is_not_computed_is_counted_by_reason(tiny_store: Path) -> None:
