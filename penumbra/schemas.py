@@ -136,6 +136,16 @@ class ModelDescription(BaseModel):
     calibration: dict[str, Any]
     provenance: dict[str, Any]
 
+    @property
+    def input_names(self) -> list[str]:
+        """What the numbers of a row are called, in order."""
+        return [column["name"] for column in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """What the outputs are called, or the classes, in order."""
+        return [column["name"] for column in self.outputs]
+
 
 class RegressionPrediction(BaseModel):
     """The full network's answer."""

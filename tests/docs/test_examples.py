@@ -5,9 +5,11 @@ from __future__ import annotations
 import doctest
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8000"
 _KSERVE = re.compile(r"```python\n([^`]*?from kserve import[^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
+_COMMAND = re.compile(r"```bash\n(penumbra [^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
 _CURL = re.compile(r"```bash\n(curl [^`]*?)```\n+```json\n(.*?)```", re.DOTALL)
 # Answers are shown as one machine gave them; another kind of processor may differ in the last digits.
 _RELATIVE = 1e-3
@@ -62,6 +65,18 @@ def test_examples_of_the_kserve_sdk_print_what_they_say(
 ) -> None:
     """The SDK's examples are programs of their own, in the SDK's environment."""
     done = subprocess.run([str(kserve_python), "-c", at(server, program)], capture_output=True, text=True, check=False)
+    assert done.stdout == printed, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [pytest.param(*found, id=page.name) for page in PAGES for found in _COMMAND.findall(page.read_text())],
+)
+def test_examples_of_the_command_line_print_what_they_say(server: Any, command: str, printed: str) -> None:
+    """Each command, run in a shell's environment that says where the service is."""
+    words = [sys.executable, "-m", *shlex.split(command.replace("\\\n", " "))]
+    environment = {**os.environ, "PENUMBRA_URL": server.url, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.stdout == printed, done.stderr
 
 

@@ -52,6 +52,7 @@ def test_the_wheel_is_the_client_alone(tmp_path: Path) -> None:
         if line.startswith("Requires-Dist") and "extra ==" not in line
     }
     assert required == {"httpx", "pydantic", "typing-extensions"}
+    assert wheel.stat().st_size < 100_000
 
 
 def test_every_make_target_says_what_it_does() -> None:

@@ -1,0 +1,465 @@
+"""Client and AsyncClient: two faces of one implementation.
+
+What is said and heard is decided by conversations (`asking`, `conversation`); here are the two that hold them, with
+threads and with asyncio, and the connections they need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from dataclasses import replace
+from typing import Any, Self, TypeVar, Unpack, cast
+
+import httpx
+
+from penumbra import __version__, asking
+from penumbra.answers import Prediction, Sample
+from penumbra.asking import Manners
+from penumbra.conversation import Conversation, Each, Effect, Emit, Line, Open, Patience, Pause, Reply, Send
+from penumbra.events import MEDIA_TYPE
+from penumbra.progress import Bar, nowhere
+from penumbra.schemas import ModelDescription, ModelEntry, SampleOptions
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+T = TypeVar("T")
+Progress = bool | Callable[[int, int], None]
+_LONGEST_CONNECT = 10.0  # seconds
+
+
+class _Face:
+    """What both faces are told: where the service is, and how to ask it."""
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 60.0,
+        retries: int = 5,
+        concurrency: int = 4,
+        chunk_rows: int | None = None,
+        binary: bool | None = None,
+        patience: Patience | None = None,
+        **httpx_options: Any,
+    ) -> None:
+        self._manners = Manners(
+            patience or Patience(timeout=timeout, retries=retries),
+            at_once=_positive("concurrency", concurrency),
+            chunk_rows=None if chunk_rows is None else _positive("chunk_rows", chunk_rows),
+            binary=binary,
+        )
+        try:
+            httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{base_url!r} is no address: {error}") from None
+        headers = httpx.Headers({"User-Agent": f"penumbra/{__version__}"})
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        headers.update(httpx_options.pop("headers", None))
+        self._connect({"base_url": base_url, "headers": headers, **httpx_options})
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _with(self, timeout: float | None) -> Manners:
+        if timeout is None:
+            return self._manners
+        return replace(self._manners, patience=replace(self._manners.patience, timeout=timeout))
+
+
+class Client(_Face):
+    """Asks a Penumbra service; for threads. `AsyncClient` has the same methods for asyncio.
+
+    `api_key` is sent as a bearer token. `timeout` is how many seconds each request may take in all, retries included;
+    it goes along as a deadline, so that the service drops what nobody waits for. Requests are sent again, up to
+    `retries` times and with growing pauses, where the service is busy or the connection broke: each is a pure function
+    of what it says (a sampling without a seed is given one first), so that asking twice does no harm. A table that is
+    too large for one request is sent in chunks of rows, `concurrency` of them at a time, with the same answer to the
+    bit; `chunk_rows` overrides their size, `binary` whether numbers travel as bytes (by default: where they are many).
+    `patience` replaces `timeout` and `retries` and says more.
+
+    What else is given goes to httpx.Client: `headers`, `verify`, `proxy`, `limits`, `transport` and so on. A client
+    keeps connections open and can be shared by threads; close it, or use it in a `with`.
+
+    >>> from penumbra import Client
+    >>> client = Client("http://127.0.0.1:8000")
+    >>> [entry.version for entry in client.models() if entry.name == "diabetes"]
+    ['1']
+
+    All methods raise what `penumbra.errors` has: InvalidRequest, UnknownModel, Unavailable, DeadlineExceeded, ….
+    """
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        self._http = httpx.Client(**options)
+
+    def models(self, *, timeout: float | None = None) -> list[ModelEntry]:
+        """Every model of the service, sorted by name, with the version that is served by default."""
+        return self._hold(asking.models(self._with(timeout)))
+
+    def model(self, model: str, *, version: str | None = None, timeout: float | None = None) -> ModelDescription:
+        """What a model expects and how good it is: its manifest; the version served by default, if none is named.
+
+        >>> client.model("diabetes").input_names
+        ['age', 'sex', 'bmi', 'bp', 's1', 's2', 's3', 's4', 's5', 's6']
+        """
+        return self._hold(asking.model(model, version, self._with(timeout)))
+
+    def predict(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        progress: Progress = False,
+    ) -> Prediction:
+        """The full network's answer, deterministic: a RegressionPrediction or a ClassPrediction.
+
+        `inputs` hold rows in raw units: a list of rows (lists of numbers in the manifest's order, or dicts by name), a
+        two-dimensional array, a frame of pandas, polars or Arrow, a dict of columns, or a dict of numbers, one row.
+        `progress` True draws a line on the terminal; a function is called with the rows that are done and all rows.
+
+        >>> row = [0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]
+        >>> client.predict("diabetes", [row]).mean.round(1)
+        array([[198.3]])
+        """
+        return self._hold(asking.predict(model, version, inputs, self._with(timeout), _bar(progress)))
+
+    def sample(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        progress: Progress = False,
+        **options: Unpack[SampleOptions],
+    ) -> Sample:
+        """A committee's answer, with its uncertainty: a RegressionSample or a ClassSample.
+
+        `inputs`, `progress`: see `predict`. `options` are those of the wire contract: `seed` (omitted: drawn here, and
+        returned), `samples`, `first_sample`, `method`, `aggregate`, `interval`, `quantiles`, `dropout`,
+        `return_draws`. The same seed has the same answer, to the bit.
+
+        >>> answer = client.sample("diabetes", [row], samples=100, seed=7)
+        >>> answer.mean.round(1), answer.epistemic_std.round(1), answer.aleatoric_std.round(1)
+        (array([[199.9]]), array([[13.1]]), array([[59.3]]))
+        """
+        return self._hold(asking.sample(model, version, inputs, options, self._with(timeout), _bar(progress)))
+
+    def stream(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[SampleOptions],
+    ) -> Iterator[Sample]:
+        """A committee's answer as it grows: one after each block of samples, and the whole answer last.
+
+        Answers on the way have `progress`, the last one has none and is what `sample` returns. A connection that breaks
+        is made anew, and nothing is told twice. `timeout` is the longest wait for the next answer. Whoever stops
+        listening closes the generator, or lets go of it: the service stops sampling then.
+
+        >>> for answer in client.stream("diabetes", [row], samples=96, seed=7):
+        ...     print(answer.samples, answer.mean.round(1).item(), answer.stderr.round(2).item(), answer.progress)
+        32 197.9 2.17 Progress(samples=32, of=96)
+        64 199.8 1.74 Progress(samples=64, of=96)
+        96 199.8 1.35 Progress(samples=96, of=96)
+        96 199.8 1.35 None
+        """
+        for step in _held(self._http, asking.stream(model, version, inputs, options, self._with(timeout))):
+            if isinstance(step, Emit):
+                yield step.value
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _hold(self, conversation: Conversation[T]) -> T:
+        """Holds a conversation to its end, and returns its result."""
+        return cast("T", _result(self._http, conversation))
+
+
+class AsyncClient(_Face):
+    """Asks a Penumbra service; for asyncio. The same as `Client` in all else, httpx's options included.
+
+    >>> import asyncio
+    >>> from penumbra import AsyncClient
+    >>> async def main():
+    ...     async with AsyncClient("http://127.0.0.1:8000") as client:
+    ...         answers = await asyncio.gather(*(client.sample("diabetes", [row], seed=seed) for seed in (1, 2, 3)))
+    ...     return [answer.mean.round(1).item() for answer in answers]
+    >>> asyncio.run(main())
+    [197.2, 198.5, 197.6]
+    """
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        self._http = httpx.AsyncClient(**options)
+
+    async def models(self, *, timeout: float | None = None) -> list[ModelEntry]:
+        """See `Client.models`."""
+        return await self._hold(asking.models(self._with(timeout)))
+
+    async def model(self, model: str, *, version: str | None = None, timeout: float | None = None) -> ModelDescription:
+        """See `Client.model`."""
+        return await self._hold(asking.model(model, version, self._with(timeout)))
+
+    async def predict(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        progress: Progress = False,
+    ) -> Prediction:
+        """See `Client.predict`."""
+        return await self._hold(asking.predict(model, version, inputs, self._with(timeout), _bar(progress)))
+
+    async def sample(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        progress: Progress = False,
+        **options: Unpack[SampleOptions],
+    ) -> Sample:
+        """See `Client.sample`."""
+        return await self._hold(asking.sample(model, version, inputs, options, self._with(timeout), _bar(progress)))
+
+    async def stream(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[SampleOptions],
+    ) -> AsyncIterator[Sample]:
+        """See `Client.stream`."""
+        held = _held_async(self._http, asking.stream(model, version, inputs, options, self._with(timeout)))
+        async with aclosing(held):
+            async for step in held:
+                if isinstance(step, Emit):
+                    yield step.value
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _hold(self, conversation: Conversation[T]) -> T:
+        """Holds a conversation to its end, and returns its result."""
+        return cast("T", await _result_async(self._http, conversation))
+
+
+def _positive(name: str, number: int) -> int:
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1")
+    return number
+
+
+def _bar(progress: Progress) -> Callable[[int, int], None]:
+    if callable(progress):
+        return progress
+    return Bar() if progress else nowhere
+
+
+def _timeouts(seconds: float | None) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=_LONGEST_CONNECT if seconds is None else min(seconds, _LONGEST_CONNECT))
+
+
+def _built(http: httpx.Client | httpx.AsyncClient, effect: Send | Open) -> httpx.Request:
+    asked = effect.request
+    return http.build_request(
+        asked.method, asked.path, content=asked.body, headers=dict(asked.headers), timeout=_timeouts(effect.seconds)
+    )
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    return response.is_success and response.headers.get("content-type", "").startswith(MEDIA_TYPE)
+
+
+# With threads
+
+
+def _held(http: httpx.Client, conversation: Conversation[Any]) -> Iterator[Any]:
+    """Does what a conversation asks for: gives what it emits, and its result last."""
+    with ExitStack() as stack:
+        stack.callback(conversation.close)
+        opened = stack.enter_context(ExitStack())
+        lines: Iterator[str] = iter(())
+        answer: Any = None
+        step: Callable[[Any], Effect] = conversation.send
+        while True:
+            try:
+                effect = step(answer)
+            except StopIteration as end:
+                yield end.value
+                return
+            step, answer = conversation.send, None
+            try:
+                match effect:
+                    case Emit():
+                        yield effect
+                    case Send():
+                        answer = _send(http, effect)
+                    case Pause():
+                        time.sleep(effect.seconds)
+                    case Each():
+                        answer = _each(http, effect)
+                    case Open():
+                        opened.close()
+                        response = http.send(_built(http, effect), stream=True)
+                        opened.callback(response.close)
+                        body = b"" if _is_stream(response) else response.read()
+                        lines = response.iter_lines()
+                        answer = Reply(response.status_code, response.headers, body)
+                    case Line():
+                        answer = next(lines, None)
+            except Exception as error:  # noqa: BLE001 - the conversation decides
+                step, answer = conversation.throw, error
+
+
+def _result(http: httpx.Client, conversation: Conversation[Any]) -> Any:
+    (result,) = _held(http, conversation)  # which emits nothing
+    return result
+
+
+def _send(http: httpx.Client, effect: Send) -> Reply:
+    """Sends a request and reads its answer; one that trickles in is late as a whole, too."""
+    end = None if effect.seconds is None else time.monotonic() + effect.seconds
+    response = http.send(_built(http, effect), stream=True)
+    chunks = []
+    with closing(response):
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError
+    return Reply(response.status_code, response.headers, b"".join(chunks))
+
+
+def _each(http: httpx.Client, each: Each) -> list[Any]:
+    """Holds conversations on threads. A few more than can be held are kept ready, and no more are begun before that."""
+    results: list[Any] = []
+    with ThreadPoolExecutor(each.at_once) as pool:
+        pending: deque[Future[Any]] = deque()
+
+        def collect(ready: int) -> None:
+            while len(pending) > ready:
+                results.append(pending.popleft().result())
+                each.done(len(results))
+
+        try:
+            for conversation in each.conversations:
+                pending.append(pool.submit(_result, http, conversation))
+                collect(2 * each.at_once)
+            collect(0)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+# With asyncio
+
+
+async def _held_async(http: httpx.AsyncClient, conversation: Conversation[Any]) -> AsyncGenerator[Any, None]:
+    """The same as `_held`, statement by statement."""
+    async with AsyncExitStack() as stack:
+        stack.callback(conversation.close)
+        opened = await stack.enter_async_context(AsyncExitStack())
+        lines: AsyncIterator[str] | None = None
+        answer: Any = None
+        step: Callable[[Any], Effect] = conversation.send
+        while True:
+            try:
+                effect = step(answer)
+            except StopIteration as end:
+                yield end.value
+                return
+            step, answer = conversation.send, None
+            try:
+                match effect:
+                    case Emit():
+                        yield effect
+                    case Send():
+                        answer = await _send_async(http, effect)
+                    case Pause():
+                        await asyncio.sleep(effect.seconds)
+                    case Each():
+                        answer = await _each_async(http, effect)
+                    case Open():
+                        await opened.aclose()
+                        async with asyncio.timeout(effect.seconds):
+                            response = await http.send(_built(http, effect), stream=True)
+                            opened.push_async_callback(response.aclose)
+                            body = b"" if _is_stream(response) else await response.aread()
+                        lines = response.aiter_lines()
+                        answer = Reply(response.status_code, response.headers, body)
+                    case Line():
+                        assert lines is not None, "a line before anything was opened. This is a bug."
+                        async with asyncio.timeout(effect.seconds):
+                            answer = await anext(lines, None)
+            except Exception as error:  # noqa: BLE001 - the conversation decides
+                step, answer = conversation.throw, error
+
+
+async def _result_async(http: httpx.AsyncClient, conversation: Conversation[Any]) -> Any:
+    (result,) = [step async for step in _held_async(http, conversation)]
+    return result
+
+
+async def _send_async(http: httpx.AsyncClient, effect: Send) -> Reply:
+    async with asyncio.timeout(effect.seconds):
+        response = await http.send(_built(http, effect))
+    return Reply(response.status_code, response.headers, response.content)
+
+
+async def _each_async(http: httpx.AsyncClient, each: Each) -> list[Any]:
+    """The same as `_each`, with tasks."""
+    results: list[Any] = []
+    places = asyncio.Semaphore(each.at_once)
+
+    async def held(conversation: Conversation[Any]) -> Any:
+        async with places:
+            return await _result_async(http, conversation)
+
+    pending: deque[asyncio.Task[Any]] = deque()
+
+    async def collect(ready: int) -> None:
+        while len(pending) > ready:
+            results.append(await pending.popleft())
+            each.done(len(results))
+
+    try:
+        for conversation in each.conversations:
+            pending.append(asyncio.create_task(held(conversation)))
+            await collect(2 * each.at_once)
+        await collect(0)
+    except BaseException:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        raise
+    return results

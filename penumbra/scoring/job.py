@@ -1,0 +1,248 @@
+"""Scoring a file, in parts: each batch of rows becomes a part on disk, and all parts the result.
+
+A part is there as a whole or not at all, and nothing in it says when it was made: whoever is stopped, by a key, a crash
+or a signal that can't be caught, starts again with the parts that are there, and ends with the same bytes. What was
+asked for stands beside the parts, with the seed that was drawn, so that nothing else is put together with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from penumbra import arrays
+from penumbra.asking import seeded
+from penumbra.client import Client
+from penumbra.errors import ModelChanged
+from penumbra.schemas import ModelDescription
+from penumbra.scoring.tables import Batch, TableError, check_destination, opened, write_part, write_whole
+
+BATCH_ROWS = 8192
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked for; `options` None is a prediction. The result depends on this, the model and the file alone.
+
+    `keep`: columns of the table to carry along, "others" being those that the model doesn't take. `missing`: rows
+    without all their numbers "fail" the job, or are "blank" in the result. `prefix` comes before the names of the
+    columns that the model's answers become.
+    """
+
+    model: str
+    version: str | None = None
+    options: Mapping[str, Any] | None = None
+    keep: Literal["others", "all", "none"] = "others"
+    missing: Literal["fail", "blank"] = "fail"
+    prefix: str = ""
+    batch_rows: int = BATCH_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Rows of the result, how many of them are blank, how many were there before; the job as it was settled."""
+
+    rows: int
+    blank: int
+    before: int
+    job: Job
+
+
+def score(
+    client: Client,
+    job: Job,
+    source: Path,
+    destination: Path,
+    *,
+    concurrency: int = 4,
+    restart: bool = False,
+    progress: Callable[[int, int, int], None] = lambda _done, _total, _before: None,
+) -> Outcome:
+    """Asks for all rows of one file, and writes the answers to another, in the same order.
+
+    So many batches are asked at a time, and no more than twice as many are held. `progress` is told the rows that are
+    done, about how many there are, and how many were done before. Raises TableError, or what the client raises; the
+    parts that are done are kept, and asking again goes on from there, unless `restart` begins anew.
+    """
+    check_destination(destination)
+    if destination.exists():
+        raise TableError(f"{destination} exists already: name another file, or remove it")
+    table, parts = opened(source), Parts(destination)
+    if restart:
+        parts.remove()
+    told = parts.told()
+    known = client.model(job.model, version=job.version or told.get("version"))
+    table.check(known.input_names)
+    job = _settled(job, known, told)
+    answer = partial(_columns, client, job, known)
+    kinds = {name: _kind(column) for name, column in answer(arrays.read([_middle(known)])).items()}
+    keep = [n for n in table.names if job.keep == "all" or (job.keep == "others" and n not in known.input_names)]
+    if twice := kinds.keys() & set(keep):
+        raise TableError(f"{destination} would have two columns called {min(twice)}: --keep none, or a --prefix")
+    stat = source.stat()
+    parts.begin(asdict(job) | {"digest": known.digest, "size": stat.st_size, "changed": stat.st_mtime_ns}, told)
+    rows, blank = parts.counts()
+    before, total = rows, table.count()
+    progress(rows, max(total, rows), before)
+    with ThreadPoolExecutor(concurrency) as pool:
+        batches = table.batches(job.batch_rows, known.input_names, keep, skip=rows)
+        ask = partial(_scored, job, known, answer, kinds)
+        for batch, (columns, left_out) in _in_order(pool, ask, batches, 2 * concurrency):
+            parts.add({**batch.kept, **columns}, kinds, batch.rows.count, left_out)
+            rows, blank = rows + batch.rows.count, blank + left_out
+            progress(rows, max(total, rows), before)
+    if not rows:
+        parts.remove()
+        raise TableError(f"{source} has no rows")
+    progress(rows, rows, before)
+    parts.finish([*keep, *kinds])
+    return Outcome(rows, blank, before, job)
+
+
+class Parts:
+    """The parts of a result, in a directory beside it. Their names say how many rows they have, and how many blank."""
+
+    def __init__(self, whole: Path) -> None:
+        self._whole = whole
+        self._home = whole.with_name(whole.name + ".parts")
+        self._settings = self._home / "job.json"
+
+    def told(self) -> dict[str, Any]:
+        """What the parts that are there were asked for; nothing where there are none."""
+        try:
+            found: dict[str, Any] = json.loads(self._settings.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise TableError(f"{self._settings} can't be read: --restart begins anew") from None
+        return found
+
+    def begin(self, asked: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        """Goes on where the parts are those of this job. Raises TableError where they are of another."""
+        asked = json.loads(json.dumps(asked))
+        if told and (other := [name for name in asked if told.get(name) != asked[name]]):
+            names = {"size": "the table", "changed": "the table", "digest": "the model"}
+            what = ", ".join(dict.fromkeys(names.get(name, name) for name in other))
+            raise TableError(
+                f"{self._home} has the beginning of another result ({what}): ask for that again, or --restart"
+            )
+        self._home.mkdir(exist_ok=True)
+        if not told:
+            self._put("job.json", lambda path: path.write_text(json.dumps(asked)))
+
+    def counts(self) -> tuple[int, int]:
+        """Rows in the parts that are there, and how many of them are blank."""
+        named = [part.name.split(".")[1:3] for part in self._parts()]
+        return sum(int(rows) for rows, _ in named), sum(int(blank) for _, blank in named)
+
+    def add(self, columns: Mapping[str, Any], kinds: Mapping[str, str], rows: int, blank: int) -> None:
+        """One more part."""
+        name = f"{len(self._parts()):08}.{rows}.{blank}.part"
+        self._put(name, lambda path: write_part(path, self._whole, columns, kinds))
+
+    def finish(self, names: Sequence[str]) -> None:
+        """Makes the whole of them, which appears at once, and leaves nothing else behind."""
+        self._put("whole", lambda path: write_whole(path, self._whole, self._parts(), names))
+        (self._home / "whole").replace(self._whole)
+        self.remove()
+
+    def remove(self) -> None:
+        """Forgets what is there."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._home.glob("*.part"))
+
+    def _put(self, name: str, write: Callable[[Path], object]) -> None:
+        """Writes a file aside, sees it to the disk, and gives it its name."""
+        aside = self._home / "aside"
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(self._home / name)
+
+
+def _settled(job: Job, known: ModelDescription, told: Mapping[str, Any]) -> Job:
+    """The job with nothing left open: the version, and the seed, which is the one that was drawn before."""
+    options = job.options
+    if options is not None and options.get("seed") is None:
+        drawn = (told.get("options") or {}).get("seed")
+        options = seeded({**options, "seed": drawn})
+    return replace(job, version=known.version, options=options)
+
+
+def _middle(known: ModelDescription) -> list[float]:
+    """A row within the ranges: to learn what the answers look like, before a large file is read."""
+    return [sum(column.get("range") or (0.0, 0.0)) / 2 for column in known.inputs]
+
+
+def _columns(client: Client, job: Job, known: ModelDescription, rows: arrays.Rows) -> dict[str, Any]:
+    """The answer to some rows as columns of the result."""
+    if job.options is None:
+        answer: Any = client.predict(job.model, rows, version=job.version)
+    else:
+        answer = client.sample(job.model, rows, version=job.version, **job.options)
+    if answer.model.digest != known.digest:
+        raise ModelChanged(f"{job.model} was replaced while it was asked: begin anew with --restart")
+    return {job.prefix + name: column for name, column in answer.columns(known.output_names).items()}
+
+
+def _scored(
+    job: Job,
+    known: ModelDescription,
+    answer: Callable[[arrays.Rows], dict[str, Any]],
+    kinds: Mapping[str, str],
+    batch: Batch,
+) -> tuple[dict[str, Any], int]:
+    """The columns of a batch, and how many of its rows are blank. Raises TableError."""
+    unusable = arrays.unusable(batch.rows)
+    if not unusable:
+        return answer(batch.rows), 0
+    if job.missing == "fail":
+        row, column = unusable[0]
+        raise TableError(
+            f"row {batch.first + row + 1}: {known.input_names[column]} is missing, NaN or infinite; "
+            "--missing blank leaves such rows without an answer"
+        )
+    left_out = {row for row, _ in unusable}
+    usable = arrays.without(batch.rows, left_out)
+    found = answer(usable) if usable.flat else {}
+    spread: dict[str, Any] = {}
+    for name in kinds:
+        values = iter(arrays.nested(found.get(name, [])))
+        spread[name] = [None if row in left_out else next(values) for row in range(batch.rows.count)]
+    return spread, len(left_out)
+
+
+def _kind(column: Any) -> str:
+    value = arrays.nested(column)[0]
+    return "text" if isinstance(value, str) else "whole" if isinstance(value, int) else "number"
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[T], U], items: Iterable[T], ahead: int
+) -> Iterator[tuple[T, U]]:
+    """Each item with what came of it, in order; so many are taken before the first of them is done, and no more."""
+    pending: deque[tuple[T, Future[U]]] = deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) >= ahead:
+                first, done = pending.popleft()
+                yield first, done.result()
+        while pending:
+            first, done = pending.popleft()
+            yield first, done.result()
+    finally:
+        for _, left in pending:
+            left.cancel()

@@ -1,0 +1,240 @@
+"""Tables in files, a batch of rows at a time: CSV and Parquet, in and out. Knows nothing of services.
+
+Columns that the model doesn't take are carried along as they are: text in CSV, typed in Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shutil
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from penumbra import arrays
+from penumbra.arrays import Rows
+from penumbra.errors import InvalidRequest, PenumbraError
+
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_PARQUET = (".parquet", ".pq")
+_BLOCK = 1 << 20
+
+
+class TableError(PenumbraError, ValueError):
+    """A file that can't be read or written as a table of numbers, and where."""
+
+
+class Batch(NamedTuple):
+    """Successive rows of a table, from row `first` on: what the model takes, NaN being missing, and what is kept."""
+
+    first: int
+    rows: Rows
+    kept: Mapping[str, Any]
+
+
+class Source:
+    """A table in a file: the names of its columns, about how many rows it has, and the rows in batches."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+
+    def check(self, inputs: Sequence[str]) -> None:
+        """Refuses a table without the columns that the model takes, or with two of the same name. Raises TableError."""
+        if len(set(self.names)) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise TableError(f"{self.path} has two columns called {twice!r}")
+        if missing := [name for name in inputs if name not in self.names]:
+            raise TableError(f"{self.path} has no column {', '.join(missing)}; it has {', '.join(self.names[:20])}")
+
+    def count(self) -> int:
+        """About how many rows there are: for a line that says how far it is."""
+        raise NotImplementedError
+
+    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+        """Batches of so many rows, all but the first `skip` of them, whole batches. Raises TableError."""
+        raise NotImplementedError
+
+
+def opened(path: Path) -> Source:
+    """The table in a file, told by its name. Raises TableError."""
+    if not path.is_file():
+        raise TableError(f"there is no file {path}")
+    kind = path.suffix.lower()
+    if kind in _DELIMITERS:
+        return _Csv(path, _DELIMITERS[kind])
+    if kind in _PARQUET:
+        return _Parquet(path)
+    raise TableError(f"{path} must end in .csv, .tsv or .parquet, for what is in it to be known")
+
+
+def write_part(path: Path, like: Path, columns: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+    """Writes the rows of one batch, as the file that it will be a part of has them.
+
+    `kinds` are "number", "whole" or "text", for the columns that have one: some of their values may be None or NaN.
+    """
+    if _is_parquet(like):
+        arrow = _arrow()
+        import pyarrow.parquet as pq
+
+        types = {"number": arrow.float64(), "whole": arrow.int64(), "text": arrow.string()}
+        typed = {
+            name: arrow.array(column, types[kinds[name]], from_pandas=True) if name in kinds else column
+            for name, column in columns.items()
+        }
+        pq.write_table(arrow.table(typed), path)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=_DELIMITERS[like.suffix.lower()], lineterminator="\n")
+        writer.writerows(zip(*map(_printed, columns.values()), strict=True))
+
+
+def write_whole(path: Path, like: Path, parts: Sequence[Path], names: Sequence[str]) -> None:
+    """Puts parts together, one at a time."""
+    if _is_parquet(like):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(path, pq.read_schema(parts[0])) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part))
+        return
+    with path.open("wb") as whole:
+        head = io.StringIO()
+        csv.writer(head, delimiter=_DELIMITERS[like.suffix.lower()], lineterminator="\n").writerow(names)
+        whole.write(head.getvalue().encode())
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole, _BLOCK)
+
+
+def check_destination(path: Path) -> None:
+    """Refuses a file that couldn't be written at the end of it all. Raises TableError."""
+    if _is_parquet(path):
+        _arrow()
+    elif path.suffix.lower() not in _DELIMITERS:
+        raise TableError(f"{path} must end in .csv, .tsv or .parquet, for its form to be known")
+    if not path.resolve().parent.is_dir():
+        raise TableError(f"there is no directory {path.resolve().parent}")
+
+
+class _Csv(Source):
+    """Text with a header. What isn't a number is found by line and column."""
+
+    def __init__(self, path: Path, delimiter: str) -> None:
+        super().__init__(path)
+        self._delimiter = delimiter
+        with self._reader() as reader:
+            self.names = [name.strip() for name in next(reader, [])]
+        if not self.names:
+            raise TableError(f"{path} is empty: its first line must have the names of the columns")
+
+    def count(self) -> int:
+        with self.path.open("rb") as file:
+            return max(0, sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b"")) - 1)
+
+    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+        width = len(self.names)
+        with self._reader() as reader:
+            next(reader)
+            filled = filter(None, reader)  # lines with nothing on them are none
+            for _ in islice(filled, skip):
+                pass
+            first = skip
+            while lines := list(islice(filled, size)):
+                if any(len(line) != width for line in lines):
+                    number = next(number for number, line in enumerate(lines, first) if len(line) != width)
+                    raise TableError(
+                        f"{self.path}, row {number + 1}: has {len(lines[number - first])} values, expected {width}"
+                    )
+                kept = {name: self._column(lines, name) for name in keep}
+                yield Batch(first, self._numbers(lines, first, inputs), kept)
+                first += len(lines)
+
+    def _column(self, lines: list[list[str]], name: str) -> list[str]:
+        return list(map(itemgetter(self.names.index(name)), lines))
+
+    def _numbers(self, lines: list[list[str]], first: int, inputs: Sequence[str]) -> Rows:
+        places = [self.names.index(name) for name in inputs]
+        taken = map(itemgetter(*places), lines) if len(places) > 1 else ((line[places[0]],) for line in lines)
+        try:
+            numbers = array("d", map(float, chain.from_iterable(taken)))
+        except ValueError:
+            numbers = array("d")
+            for number, line in enumerate(lines, first):
+                numbers.extend(
+                    self._number(line[place], number, name) for place, name in zip(places, inputs, strict=True)
+                )
+        return Rows(None, memoryview(numbers), len(places))
+
+    def _number(self, text: str, row: int, name: str) -> float:
+        if text.strip().lower() in _MISSING:
+            return math.nan
+        try:
+            return float(text)
+        except ValueError:
+            raise TableError(f"{self.path}, row {row + 1}: {name} must be a number, not {text[:40]!r}") from None
+
+    @contextmanager
+    def _reader(self) -> Iterator[Iterator[list[str]]]:
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                yield iter(csv.reader(file, delimiter=self._delimiter, strict=True))
+        except UnicodeDecodeError as error:
+            raise TableError(f"{self.path} is not UTF-8: {error.reason} at byte {error.start}") from None
+        except csv.Error as error:
+            raise TableError(f"{self.path} can't be read as CSV: {error}") from None
+
+
+class _Parquet(Source):
+    """Typed columns, a few row groups at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        arrow = _arrow()
+        import pyarrow.parquet as pq
+
+        try:
+            self._file = pq.ParquetFile(path)
+        except (arrow.ArrowException, OSError) as error:
+            raise TableError(f"{path} can't be read as Parquet: {error}") from None
+        self.names = list(self._file.schema_arrow.names)
+
+    def count(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+        first = 0
+        for piece in self._file.iter_batches(batch_size=size):
+            if first >= skip:
+                table = _arrow().Table.from_batches([piece])
+                try:
+                    rows = arrays.read_any(table.select(list(inputs)))
+                except InvalidRequest as error:
+                    raise TableError(f"{self.path}, in rows {first + 1} to {first + len(piece)}: {error}") from None
+                yield Batch(first, rows, {name: table[name] for name in keep})
+            first += len(piece)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in _PARQUET
+
+
+def _printed(column: Any) -> Any:
+    """Values for CSV: what is missing is nothing at all."""
+    values = column.to_pylist() if hasattr(column, "to_pylist") else arrays.nested(column)
+    return ("" if value is None or value != value else value for value in values)
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise TableError("Parquet needs pyarrow: pip install 'penumbra[score]'; CSV needs nothing") from None
+    return pa

@@ -1,0 +1,201 @@
+"""Answers as text for people: columns that line up, ± and bars. Knows nothing of requests or terminals.
+
+Where the output can't hold blocks and Greek, plain characters take their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from penumbra import arrays
+from penumbra.answers import (
+    ClassPrediction,
+    ClassSample,
+    Prediction,
+    RegressionPrediction,
+    RegressionSample,
+    Sample,
+)
+from penumbra.schemas import ModelDescription, ModelEntry
+
+_BAR = 20
+_MOST_CLASSES = 3
+_PLAIN = str.maketrans({"█": "#", "░": ".", "─": "-", "●": "o", "├": "[", "┤": "]", "±": "+-", "·": "|"})
+
+
+def plain(text: str) -> str:
+    """The same text in ASCII."""
+    return text.translate(_PLAIN).encode("ascii", "replace").decode()
+
+
+def models(entries: Sequence[ModelEntry]) -> str:
+    """The list of models."""
+    rows = [["model", "version", "task", "digest", ""]]
+    for entry in entries:
+        digest = (entry.digest or "").removeprefix("sha256:")[:8]
+        rows.append([entry.name, entry.version or "-", entry.task or "-", digest, "" if entry.ready else "not ready"])
+    return _aligned(rows)
+
+
+def model(known: ModelDescription) -> str:
+    """What a model expects: its inputs with the ranges seen in training, and its outputs."""
+    head = f"{known.name} {known.version} · {known.task} · {known.default_samples} samples by default"
+    rows = [["input", "from", "to", "units"]]
+    for column in known.inputs:
+        low, high = column.get("range") or ("", "")
+        rows.append([column["name"], _number(low), _number(high), column.get("units") or ""])
+    word = "classes" if known.task == "classification" else "outputs"
+    return f"{head}\n\n{_aligned(rows)}\n\n{word}: {', '.join(known.output_names)}"
+
+
+def prediction(answer: Prediction, names: Sequence[str]) -> str:
+    """What the full network says, a line for each row and output."""
+    head = f"{answer.model.name} {answer.model.version} · the full network"
+    if isinstance(answer, ClassPrediction):
+        return f"{head}\n\n{_aligned(_classes(answer, names))}"
+    return f"{head}\n\n{_aligned(_predicted(answer, names))}"
+
+
+def sample(answer: Sample, names: Sequence[str]) -> str:
+    """What a committee says and how far to trust it, a line for each row and output."""
+    head = f"{answer.model.name} {answer.model.version} · seed {answer.seed} · {answer.samples} samples"
+    if answer.first_sample:
+        head += f" from {answer.first_sample}"
+    if isinstance(answer, ClassSample):
+        return f"{head}\n\n{_aligned(_voted(answer, names))}\n\nentropies in nats; disagreement: mutual information"
+    return (
+        f"{head} · {answer.interval.level:.0%} {answer.interval.kind} interval\n\n{_aligned(_sampled(answer, names))}"
+    )
+
+
+def _predicted(answer: RegressionPrediction, names: Sequence[str]) -> list[list[str]]:
+    rows = [["row", "output", "mean", "noise"]]
+    for row, output, mean in _cells(answer.mean):
+        noise = _at(answer.aleatoric_std, row, output)
+        rows.append([str(row + 1), names[output], _number(mean), "" if noise is None else f"± {_number(noise)}"])
+    return rows
+
+
+def _sampled(answer: RegressionSample, names: Sequence[str]) -> list[list[str]]:
+    quantiles = answer.quantiles or {}
+    rows = [["row", "output", "mean", "", "from", "to", "", "epistemic", "aleatoric", *(f"q{p:g}" for p in quantiles)]]
+    lower, upper = answer.interval.lower, answer.interval.upper
+    for output, name in enumerate(names):
+        ends = [_at(bound, row, output) for bound in (lower, upper) for row in range(len(answer.mean))]
+        seen = [end for end in ends if end is not None]
+        low, high = (min(seen), max(seen)) if seen else (0.0, 0.0)
+        for row, values in enumerate(arrays.nested(answer.mean)):
+            mean, std = values[output], _at(answer.std, row, output)
+            start, end = _at(lower, row, output), _at(upper, row, output)
+            rows.append(
+                [
+                    str(row + 1),
+                    name,
+                    _number(mean),
+                    "" if std is None else f"± {_number(std)}",
+                    _number(start),
+                    _number(end),
+                    "" if start is None or end is None else _interval(start, mean, end, low, high),
+                    _number(_at(answer.epistemic_std, row, output)),
+                    _number(_at(answer.aleatoric_std, row, output)),
+                    *(_number(_at(quantile, row, output)) for quantile in quantiles.values()),
+                ]
+            )
+    return rows
+
+
+def _classes(answer: ClassPrediction, names: Sequence[str]) -> list[list[str]]:
+    rows = [["row", "class", "probability", ""]]
+    for row, probabilities in enumerate(arrays.nested(answer.probabilities)):
+        for place, chosen in enumerate(_likely(probabilities)):
+            share = probabilities[chosen]
+            rows.append([str(row + 1) if not place else "", names[chosen], f"{share:.3f}", _bar(share)])
+    return rows
+
+
+def _voted(answer: ClassSample, names: Sequence[str]) -> list[list[str]]:
+    rows = [["row", "class", "probability", "", "", "votes", "entropy", "disagreement"]]
+    for row, probabilities in enumerate(arrays.nested(answer.probabilities)):
+        for place, chosen in enumerate(_likely(probabilities)):
+            share, std = probabilities[chosen], _at(answer.std, row, chosen)
+            told = [_number(answer.predictive_entropy[row]), _number(answer.mutual_information[row])]
+            rows.append(
+                [
+                    "" if place else str(row + 1),
+                    names[chosen],
+                    f"{share:.3f}",
+                    "" if std is None else f"± {std:.3f}",
+                    _bar(share),
+                    f"{int(answer.votes[row][chosen])} of {answer.samples}",
+                    *(["", ""] if place else told),
+                ]
+            )
+    return rows
+
+
+def _likely(probabilities: Sequence[float]) -> list[int]:
+    """The likeliest classes, the likeliest first; those that round to nothing are left out."""
+    order = sorted(range(len(probabilities)), key=lambda place: -probabilities[place])[:_MOST_CLASSES]
+    return order[:1] + [place for place in order[1:] if probabilities[place] >= 0.0005]
+
+
+def _cells(matrix: Any) -> list[tuple[int, int, float]]:
+    return [
+        (row, column, value) for row, values in enumerate(arrays.nested(matrix)) for column, value in enumerate(values)
+    ]
+
+
+def _at(matrix: Any, row: int, column: int) -> float | None:
+    """One number of [rows, columns]; None where it is undefined."""
+    if matrix is None:
+        return None
+    value = float(matrix[row][column])
+    return None if math.isnan(value) else value
+
+
+def _number(value: Any) -> str:
+    """Four digits, which is more than most samplings know."""
+    if value is None or value == "":
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _bar(share: float) -> str:
+    filled = round(share * _BAR)
+    return "█" * filled + "░" * (_BAR - filled)
+
+
+def _interval(start: float, mean: float, end: float, low: float, high: float) -> str:
+    """An interval on a scale that all rows of an output share, its mean marked."""
+    step = (high - low) / (_BAR - 1)
+
+    def place(value: float) -> int:
+        return min(_BAR - 1, max(0, round((value - low) / step))) if step else 0
+
+    cells = [" "] * _BAR
+    cells[place(start) : place(end) + 1] = "─" * (place(end) - place(start) + 1)
+    cells[place(start)], cells[place(end)] = "├", "┤"
+    cells[place(mean)] = "●"
+    return "".join(cells)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side; those of numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numeric = [all(_is_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=True)] or [False] * len(
+        widths
+    )
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _is_numeric(cell: str) -> bool:
+    return not cell.strip("0123456789.,-+e ")

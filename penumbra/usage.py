@@ -1,0 +1,140 @@
+"""The command line as it is written and explained: commands, options, help. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from penumbra import __version__
+
+_PLAIN = argparse.RawDescriptionHelpFormatter
+_DEFAULT_URL = "http://127.0.0.1:8000"
+_ABOUT = """\
+Ask a Penumbra service for predictions, and how far to trust them.
+
+  penumbra models                                    which models there are
+  penumbra model diabetes                            what one expects, and the ranges seen in training
+  penumbra predict diabetes 0.04,0.05,0.06,…         the full network's answer to a row
+  penumbra sample diabetes 0.04,0.05,0.06,… -s 100   a hundred thinned networks: the same, with its uncertainty
+  penumbra score diabetes rows.csv -o answers.csv    a whole file, however large
+"""
+_ENVIRONMENT = """\
+The service is at PENUMBRA_URL (http://127.0.0.1:8000 by default); a key, where it wants one, is PENUMBRA_API_KEY.
+"""
+_ROWS = """\
+A row is numbers in the model's order, or NAME=NUMBER pairs in any order, with commas between them:
+
+  penumbra {verb} diabetes 0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,0,0.02,-0.02
+  penumbra {verb} diabetes age=0.04,sex=0.05,bmi=0.06,bp=0.02,s1=-0.04,s2=-0.03,s3=-0.04,s4=0,s5=0.02,s6=-0.02
+
+Several rows may follow each other. - reads JSON from standard input: a list of rows, or a request's {{"inputs": …}}.
+"""
+_SEED = """\
+A seed names the networks that are asked: the same seed has the same answer, to the last bit, whoever asks and whenever.
+Without --seed one is drawn, and shown.
+"""
+_SCORE = """\
+Writes a file with the answers, in the order of the rows. Columns that the model doesn't take, identifiers and outcomes
+among them, are carried along. CSV (.csv, .tsv) needs nothing; Parquet (.parquet) needs pip install 'penumbra[score]'.
+
+Batches of rows are asked side by side, memory stays bounded, and what is done is kept in OUT.parts: run the same
+command again after an interruption, and it goes on from there to the same bytes.
+
+  penumbra score diabetes rows.csv -o answers.csv --predict           the full network, deterministic
+  penumbra score diabetes rows.csv -o answers.parquet -s 100 --seed 7  a hundred samples for each row
+"""
+
+
+def parser(run: Mapping[str, Callable[..., None]]) -> argparse.ArgumentParser:
+    """The whole command line; `run` has what each command does."""
+    made = argparse.ArgumentParser("penumbra", description=_ABOUT, epilog=_ENVIRONMENT, formatter_class=_PLAIN)
+    made.add_argument("--version", action="version", version=f"penumbra {__version__}")
+    made.set_defaults(run=None)
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name: str, told: str, epilog: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        one = commands.add_parser(
+            name,
+            help=told,
+            description=f"{told[0].upper()}{told[1:]}.",
+            epilog=epilog + _ENVIRONMENT,
+            formatter_class=_PLAIN,
+            parents=[*parents, _where()],
+        )
+        one.set_defaults(run=run[name])
+        return one
+
+    command("models", "list the models", "", _shown())
+    command("model", "show what a model expects", "", _named(), _shown())
+    command("predict", "ask the full network", _ROWS.format(verb="predict"), _named(), _rows(), _shown())
+    about = f"{_ROWS.format(verb='sample')}\n{_SEED}"
+    _sampling(command("sample", "ask a committee of thinned networks", about, _named(), _rows(), _shown()))
+    _scoring(command("score", "score a whole file", f"{_SCORE}\n{_SEED}", _named()))
+    return made
+
+
+def _where() -> argparse.ArgumentParser:
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("--url", default=os.environ.get("PENUMBRA_URL") or _DEFAULT_URL, help="where the service is")
+    part.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each request (60)")
+    return part
+
+
+def _shown() -> argparse.ArgumentParser:
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("--json", action="store_true", help="the service's JSON instead of a table")
+    return part
+
+
+def _named() -> argparse.ArgumentParser:
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("model", metavar="MODEL", help="its name; penumbra models lists them")
+    part.add_argument("--version", metavar="VERSION", help="by default the one that is served by default")
+    return part
+
+
+def _rows() -> argparse.ArgumentParser:
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("rows", nargs="+", metavar="ROW", help="a row, or - for JSON from standard input")
+    return part
+
+
+def _scoring(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="the table: .csv, .tsv or .parquet, with names of columns")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="the result: .csv, .tsv or .parquet")
+    add("--predict", action="store_true", help="ask the full network instead of a committee")
+    add("--keep", choices=("others", "all", "none"), default="others", help="columns to carry along (others)")
+    add(
+        "--missing", choices=("fail", "blank"), default="fail", help="what becomes of rows with a number missing (fail)"
+    )
+    add("--prefix", default="", metavar="TEXT", help="before the names of the answers' columns")
+    add("--restart", action="store_true", help="begin anew, whatever is there")
+    add("--concurrency", type=_positive, default=4, metavar="N", help="batches at a time (4)")
+    add("--batch-rows", type=_positive, default=8192, metavar="N", help="rows in a batch (8192)")
+    _sampling(parser)
+
+
+def _sampling(parser: argparse.ArgumentParser) -> None:
+    """The options of a sampling; what isn't given is the service's to choose."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("-s", "--samples", type=int, metavar="N", help="thinned networks to ask (the model's default)")
+    group.add_argument("--seed", type=int, metavar="N", help="which ones (drawn)")
+    group.add_argument("--first-sample", type=int, metavar="N", help="go on where an earlier sampling stopped (0)")
+    group.add_argument("--interval", type=float, metavar="LEVEL", help="of the central interval (0.9)")
+    group.add_argument("--quantiles", type=_numbers, metavar="P,P,…", help="of a regression: 0.05,0.5,0.95")
+    group.add_argument("--dropout", type=float, metavar="P", help="what if every layer dropped so much?")
+    group.add_argument("--method", choices=("dropout", "ensemble"), help="thinned networks (default), or members")
+    group.add_argument("--aggregate", choices=("mean", "vote", "weighted"), help="of a classification (mean)")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
