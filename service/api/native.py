@@ -51,39 +51,44 @@ async def describe_version(request: Request, name: Name, version: Version) -> An
 async def predict(exchange: Exchange) -> Answer:
     """The full network's answer: deterministic, dropout off."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
+    exchange.asked = rows
     if exchange.already_has(tag):
         return not_modified(tag)
-    answer, timings = await inference.predict(model, rows, exchange.patience(settings.deadline_ms), exchange.gone)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone)
     body = await encode({"model": _reference(model), **fields.of_prediction(model, answer)})
-    return answered([JSON], body, timings, tag)
+    return answered([JSON], body, exchange.timings, tag)
 
 
 async def sample(exchange: Exchange) -> Answer:
     """A committee's answer: the same for the same seed, with its uncertainty."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
+    exchange.asked = sampling
     if tag and exchange.already_has(tag):
         return not_modified(tag)
-    answer, timings = await inference.sample(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
-    return answered([JSON], await encode(_told(model, sampling, answer)), timings, tag)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone)
+    return answered([JSON], await encode(_told(model, sampling, answer)), exchange.timings, tag)
 
 
 async def stream(exchange: Exchange) -> Answer:
     """The same as it grows: an event after each block of samples, and one with the answer."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings, verb=b"stream"))
+    exchange.asked = sampling
     if tag and exchange.already_has(tag):
         return not_modified(tag)
     told = inference.stream(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
     # What is wrong with the request is known after its first block: until then there is no answer that has begun.
-    first, timings = await anext(told)
+    first, exchange.timings = await anext(told)
     tell = partial(_told, model, sampling)
     events = stream_of(first, told, tell, sampling.committee.samples, exchange.request_id)
-    return answered(MEDIA, events, timings, tag)
+    return answered(MEDIA, events, exchange.timings, tag)
 
 
 # Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.

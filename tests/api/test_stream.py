@@ -158,10 +158,10 @@ def counted(server: Server, model: str) -> tuple[int, int]:
 def test_who_hangs_up_stops_the_work(server: Server) -> None:
     """Closed after its first event, a stream of minutes ends at its next block, and is not counted as answered."""
     answered, failed = counted(server, "digits")
-    body = {"inputs": rows_of(server.client, "digits", 70), "samples": 28_000, "seed": 1}
-    with httpx.Client(base_url=server.url, timeout=60) as client:
-        with client.stream("POST", "/v1/models/digits/sample/stream", json=body) as answer:
-            assert next(answer.iter_lines()) == "event: running"
+    body = {"inputs": rows_of(server.client, "digits", 7), "samples": 100_000, "seed": 1}
+    address = f"{server.url}/v1/models/digits/sample/stream"
+    with httpx.stream("POST", address, json=body, timeout=60) as answer:
+        assert next(answer.iter_lines()) == "event: running"
     while counted(server, "digits") == (answered, failed):
         ask(server.client, "/v1/models/diabetes/predict", inputs=[ROW])  # others are served meanwhile
     assert counted(server, "digits") == (answered, failed + 1)

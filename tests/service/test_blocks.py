@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ def test_blocks_are_few_and_fine(samples: int) -> None:
     found = list(ends(samples))
     assert found[-1] == samples
     assert found[0] == min(BLOCK, samples)
-    for before, end in zip(found, found[1:], strict=False):
+    for before, end in pairwise(found):
         assert before < end <= before + max(BLOCK, before // 8)
     assert sum(found) <= 16 * samples
 
