@@ -52,7 +52,7 @@ class Inference:
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
-        job = Job(model, rows, model.full)
+        job = Job(model, rows, model.members, model.full)
         with self._counted(job) as spent:
             spent.append(await self._batcher.run(job, patience, gone))
         return job.answer(), spent[0]
@@ -90,15 +90,16 @@ class Inference:
 
     def _sampling(self, model: ServedModel, sampling: Sampling) -> Job:
         """A sampling as a job. Raises NotApplicable."""
-        name, committee = model.manifest.name, sampling.committee
-        if sampling.method == "ensemble":
+        name, ensemble = model.manifest.name, sampling.method == "ensemble"
+        if ensemble and not model.manifest.members:
             raise NotApplicable(f"{name} has no ensemble members: ask for method dropout")
-        if sampling.aggregate == "weighted":
+        if sampling.aggregate == "weighted" and not model.manifest.members:
             raise NotApplicable(f"{name} has no ensemble members to weigh: ask for aggregate mean or vote")
-        cut = model.network.cut(committee.p)
-        if not cut.after:
+        networks = model.members if ensemble else (model.network,)
+        cuts = tuple(network.cut(sampling.committee.p) for network in networks)
+        if not (ensemble or cuts[0].after):
             raise NotApplicable(f"{name} has no active dropout here, so every sample would be the same: ask predict")
-        return Job(model, sampling.rows, cut, sampling, self._masks)
+        return Job(model, sampling.rows, networks, cuts, sampling, self._masks)
 
     async def _blocks(
         self, job: Job, ends: Iterable[int], patience: float, gone: Gone

@@ -18,11 +18,13 @@ import numpy as np
 from models.features import Float32, Float64, InvalidRows
 from service.blocks import Target
 from service.engine import cost, uncertainty
+from service.engine.ensemble import Ensemble
 from service.engine.evaluate import evaluation
 from service.engine.evaluation import Piece
 from service.engine.mask_cache import MaskCache
-from service.engine.plan import Cut
+from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
+from service.engine.reductions import mean_over_samples
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.engine.workspace import Workspace
 from service.served import ServedModel
@@ -50,7 +52,10 @@ class Sampling(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs]."""
+    """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs].
+
+    An ensemble's are its members' mean, and the root of their mean variance.
+    """
 
     mean: Float64
     aleatoric_std: Float64 | None
@@ -79,13 +84,15 @@ Answer: TypeAlias = Prediction | Sampled
 class Job:
     """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`.
 
-    A block is a job that continues another: `earlier` are the outputs [samples, rows, width] of the samples before its
-    own, and it answers for all of them, which it leaves in `outputs`.
+    `networks` are asked, each cut as in `cuts`: one, or members that take turns at the samples. A block is a job that
+    continues another: `earlier` are the outputs [samples, rows, width] of the samples before its own, and it answers
+    for all of them, which it leaves in `outputs`.
     """
 
     model: ServedModel
     rows: Float64
-    cut: Cut
+    networks: tuple[Network, ...]
+    cuts: tuple[Cut, ...]
     sampling: Sampling | None = None
     cache: MaskCache | None = None
     failure: Exception | None = None
@@ -110,8 +117,8 @@ class Job:
 
     @property
     def samples(self) -> int:
-        """Samples that are evaluated; the full network is a single one."""
-        return self.sampling.committee.samples if self.sampling else 1
+        """Samples that are evaluated; a full network is a single one."""
+        return self.sampling.committee.samples if self.sampling else len(self.networks)
 
     @property
     def samples_before(self) -> int:
@@ -121,7 +128,10 @@ class Job:
     @property
     def seconds(self) -> float:
         """About how long one core takes for it."""
-        return cost.seconds(self.model.network, self.cut, len(self.rows), self.samples, self.samples_before)
+        network, members = self.networks[0], len(self.networks)
+        return cost.seconds(
+            network, self.cuts[0], len(self.rows), self.samples, earlier=self.samples_before, members=members
+        )
 
     @property
     def company(self) -> Hashable:
@@ -129,19 +139,33 @@ class Job:
 
         Blocks go alone.
         """
-        network, committee = self.model.network, self.committee
         if self.earlier is not None:
             return None
-        if committee is None:
-            return id(network), "full"
-        return id(network), committee.p
+        asked = id(self.networks[0]), len(self.networks)
+        committee = self.committee
+        return (*asked, "full") if committee is None else (*asked, committee.p)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """Jobs of a company for which this is equal are summarised together."""
         asked = self.sampling
-        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws) if asked else ()
+        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws, self._first) if asked else ()
         return self.samples_before + self.samples, len(self.rows), *options
+
+    @property
+    def _first(self) -> int:
+        """Whose turn the first sample is, where that makes a difference to what becomes of the draws."""
+        assert self.sampling is not None, "a prediction has no first sample. This is a bug."
+        if self.sampling.aggregate != "weighted":
+            return 0
+        return (self.sampling.committee.first_sample - self.samples_before) % len(self.networks)
+
+    def weights(self, samples: int) -> Float64 | None:
+        """Each sample's part in a weighted vote; None where all are equal."""
+        if self.sampling is None or self.sampling.aggregate != "weighted":
+            return None
+        members = np.array([member.weight for member in self.model.manifest.members])
+        return members[(self._first + np.arange(samples)) % len(members)]
 
     def stages(self, company: Sequence[Job], threads: int) -> Iterator[Sequence[Piece]]:
         """The evaluation's stages, then one that leaves answers or failures with the jobs.
@@ -152,7 +176,11 @@ class Job:
         rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
         ends = accumulate(len(job.rows) for job in jobs)
         queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
-        asked = evaluation(self.model.network, queries, threads, cut=self.cut, cache=self.cache)
+        asked = (
+            evaluation(self.networks[0], queries, threads, cut=self.cuts[0], cache=self.cache)
+            if len(self.networks) == 1
+            else Ensemble(self.networks, queries, threads, self.cuts, self.cache)
+        )
         yield from asked.stages()
         outputs = asked.outputs
         if self.earlier is not None:
@@ -219,17 +247,22 @@ def _answer(job: Job, outputs: Float32) -> Answer:
     if manifest.task == "classification":
         draws = uncertainty.class_probabilities(outputs)
         if sampling is None:
-            return Prediction(draws[..., 0], None)
+            return Prediction(_mean(draws), None)
         aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
-        told = uncertainty.summarise_classification(draws, aggregate)
+        told = uncertainty.summarise_classification(draws, aggregate, job.weights(len(outputs)))
         return Sampled(told, _laid_out(draws, sampling), len(outputs))
     regression = job.model.regression_draws(outputs)
     if sampling is None:
         known = regression.variances is not None and manifest.noise_variance is None
-        std = np.sqrt(regression.variances[..., 0]) if known and regression.variances is not None else None
-        return Prediction(regression.means[..., 0], std)
+        std = np.sqrt(_mean(regression.variances)) if known and regression.variances is not None else None
+        return Prediction(_mean(regression.means), std)
     summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
     return Sampled(summary, _laid_out(regression.means, sampling), len(outputs))
+
+
+def _mean(draws: Float64) -> Float64:
+    """Full networks [rows, outputs, members] as one answer: what they say on average."""
+    return draws[..., 0] if draws.shape[-1] == 1 else mean_over_samples(draws)
 
 
 def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:

@@ -30,10 +30,15 @@ _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capabili
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that passed verification, ready to answer."""
+    """A version that passed verification, ready to answer: a single network, or the members of an ensemble."""
 
     manifest: Manifest
-    network: Network
+    members: tuple[Network, ...]
+
+    @property
+    def network(self) -> Network:
+        """The only network, or the first member: members differ in their weights alone."""
+        return self.members[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -43,9 +48,9 @@ class ServedModel:
         return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, device.type, *_BUILD)))
 
     @cached_property
-    def full(self) -> Cut:
-        """The full network as a cut: all of it is shared."""
-        return self.network.cut(0.0)
+    def full(self) -> tuple[Cut, ...]:
+        """Each member's full network as a cut: all of it is shared."""
+        return tuple(network.cut(0.0) for network in self.members)
 
     @cached_property
     def standard(self) -> Standard:
@@ -105,8 +110,9 @@ class Loader:
         except RepositoryError as error:
             logger.error("not served: %s", error)  # noqa: TRY400 - the operator needs the finding, not our stack
             return None
-        network = verified_network(model.manifest.architecture, model.tensors, self._device)
-        made = ServedModel(model.manifest, network)
+        architecture = model.manifest.architecture
+        members = tuple(verified_network(architecture, tensors, self._device) for tensors in model.networks)
+        made = ServedModel(model.manifest, members)
         _give_memory_back()
         return made
 

@@ -89,6 +89,9 @@ def sampling_of(
     manifest = model.manifest
     if manifest.task == "regression" and options.get("aggregate", "mean") != "mean":
         raise InvalidRequest([("aggregate", "is for classifications; the samples of a regression are averaged")])
+    weighted = options.get("aggregate") == "weighted" and options.get("method", "dropout") != "ensemble"
+    if weighted and manifest.members:  # without members to weigh nothing would mend it
+        raise InvalidRequest([("aggregate", "can be weighted with method ensemble alone")])
     if manifest.task == "classification" and "quantiles" in options:
         raise InvalidRequest([("quantiles", "are for regressions")])
     samples, target = _samples(options.get("samples", manifest.default_samples))

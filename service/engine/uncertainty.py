@@ -167,10 +167,13 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     )
 
 
-def summarise_classification(probabilities: Float64, aggregate: Literal["mean", "vote"]) -> ClassificationSummary:
+def summarise_classification(
+    probabilities: Float64, aggregate: Literal["mean", "vote"], weights: Float64 | None = None
+) -> ClassificationSummary:
     """Draws [rows, classes, samples] → entropies in nats (Houlsby et al. 2011), votes, and the aggregate's winners.
 
-    Ties go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
+    With `weights` [samples] the winners are those of the probabilities' weighted mean, instead of the aggregate's. Ties
+    go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
     """
     rows, _, n = probabilities.shape
     mean, variance = moments(probabilities)
@@ -178,8 +181,11 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
     predictive = 0.0 - np.add.reduce(_p_log_p(mean), axis=-1)
     expected = 0.0 - np.add.reduce(_p_log_p(probabilities).reshape(rows, -1), axis=-1) / n
     votes = _votes(probabilities)
+    scores = mean if aggregate == "mean" else votes
+    if weights is not None:
+        scores = mean_over_samples(probabilities * weights)
     return ClassificationSummary(
-        winners=(mean if aggregate == "mean" else votes).argmax(axis=-1),
+        winners=scores.argmax(axis=-1),
         probabilities=mean,
         std=_root(variance),
         stderr=_root(None if variance is None else variance / n),

@@ -29,12 +29,15 @@ _NETWORK = np.dtype(
     + [(name, "i4") for name in ("shared", "count", "inputs", "outputs", "widest", "generator_blocks", "kept")],
     align=True,
 )
-_PART = struct.Struct("=QQqqiiixxxx")
+_PART = struct.Struct("=QQqqiiii")
 _KINDS = ("product", "normalise", "drop", "keep", "add", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
 
 
 class Part(NamedTuple):
-    """Samples × rows of a query: pair (sample, row) has its outputs at first_pair + sample · stride + row."""
+    """Samples × rows of a query: pair (sample, row) has its outputs at first_pair + sample · stride + row.
+
+    Its masks are those of sample number first_sample + sample · step.
+    """
 
     seed: int
     first_sample: int
@@ -43,6 +46,7 @@ class Part(NamedTuple):
     samples: int
     rows: int
     stride: int
+    step: int
 
 
 def filled(width: int) -> int:
