@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -84,7 +85,7 @@ class Manifest(BaseModel):
     inputs: tuple[Feature, ...]
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...]
     architecture: Architecture
-    members: tuple[Member, ...] = ()
+    members: Annotated[tuple[Member, ...], Field(exclude_if=operator.not_)] = ()
     noise_variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     default_samples: Annotated[int, Field(ge=1)] = DEFAULT_SAMPLES
     metrics: dict[str, Any] = {}
@@ -146,7 +147,7 @@ ANSWERING_PARTS = (
 def answer_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON (sorted keys, no spaces, shortest floats) of the answering parts."""
     parts = {part: manifest[part] for part in ANSWERING_PARTS}
-    if manifest["members"]:  # single networks were sealed before there were ensembles
+    if "members" in manifest:  # a single network has none
         parts["members"] = manifest["members"]
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

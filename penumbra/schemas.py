@@ -70,8 +70,11 @@ class SampleOptions(TypedDict, total=False):
         _WholeNumber, Field(ge=0, le=MAX_SEED, description="Index of the first sample. Default: 0.")
     ]
     method: Annotated[
-        Literal["dropout", "ensemble"],
-        Field(description="Thinned networks of one, or independently trained members. Default: dropout."),
+        Literal["dropout", "ensemble", "moments"],
+        Field(
+            description="Thinned networks of one; independently trained members, which take turns; or the mean and "
+            "variance of the former in one pass, approximate, without samples or seed. Default: dropout."
+        ),
     ]
     aggregate: Annotated[
         Literal["mean", "vote", "weighted"],
@@ -176,10 +179,11 @@ class Interval(BaseModel):
 
 class _Sample(BaseModel):
     model: ModelReference
-    seed: int
-    first_sample: int
-    samples: int
-    method: Literal["dropout", "ensemble"]
+    seed: Annotated[int | None, Field(description="null for method moments, which needs none.")]
+    first_sample: int | None
+    samples: Annotated[int, Field(description="Samples that were used; 0 for method moments.")]
+    method: Literal["dropout", "ensemble", "moments"]
+    approximate: Annotated[bool | None, Field(description="Only for method moments: true.")] = None
     converged: Annotated[bool | None, Field(description="Only where a target was given: whether it was reached.")] = (
         None
     )
@@ -209,7 +213,7 @@ class ClassSample(_Sample):
     expected_entropy: PerRow
     mutual_information: PerRow
     variation_ratio: PerRow
-    votes: Annotated[list[list[int]], Field(description="rows × classes: how many samples chose each class.")]
+    votes: Annotated[list[list[int]] | None, Field(description="rows × classes: how many samples chose each class.")]
     draws: Annotated[list[Matrix], Field(description="samples × rows × classes")] | None = None
 
 

@@ -16,10 +16,12 @@ from models.features import Float64
 from models.repository import Repository
 from service import blocks
 from service.agreement import Agreement
+from service.analytic import Analytic
 from service.batching import Batcher, Timings
 from service.catalogue import Catalogue, Load
 from service.counts import Counts
 from service.engine.mask_cache import MaskCache
+from service.engine.moments import NotCovered
 from service.errors import NotApplicable
 from service.jobs import Job, Prediction, Sampled, Sampling
 from service.served import ServedModel
@@ -62,7 +64,8 @@ class Inference:
     ) -> tuple[Sampled, Timings]:
         """Asks a committee: all at once or, where there is a target, block by block until it is reached.
 
-        Raises NotApplicable where the model has no members or no active dropout, before anything is computed.
+        Raises NotApplicable where the model has no members or no active dropout, or layers that the method does not
+        cover, before anything is computed.
         """
         job, target = self._sampling(model, sampling), sampling.target
         with self._counted(job) as spent:
@@ -82,6 +85,9 @@ class Inference:
 
         Between two blocks nothing is computed, and nothing waits. Raises what `sample` raises, at first or later.
         """
+        if sampling.method == "moments":
+            yield await self.sample(model, sampling, patience, gone)
+            return
         job = self._sampling(model, sampling)
         with self._counted(job) as spent:
             async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone):
@@ -99,6 +105,13 @@ class Inference:
         cuts = tuple(network.cut(sampling.committee.p) for network in networks)
         if not (ensemble or cuts[0].after):
             raise NotApplicable(f"{name} has no active dropout here, so every sample would be the same: ask predict")
+        if sampling.method == "moments":
+            try:
+                return Analytic(model, sampling, model.moments(sampling.committee.p))
+            except NotCovered as layers:
+                raise NotApplicable(
+                    f"{name} has {layers}, for which moments are not worked out: ask for samples"
+                ) from None
         return Job(model, sampling.rows, networks, cuts, sampling, self._masks)
 
     async def _blocks(

@@ -36,14 +36,15 @@ SUMMARY_NUMBERS = 1 << 17
 class Sampling(NamedTuple):
     """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
 
-    `seeded` says whether the caller chose the seed, so that the answer can be asked for again. With a `target` the
-    committee's samples are the most that may be taken.
+    `seeded` says whether the answer can be asked for again: whether the caller chose the seed, or none is needed. With
+    a `target` the committee's samples are the most that may be taken. Of method moments the committee is a name alone:
+    nothing is sampled.
     """
 
     rows: Float64
     committee: Committee
     seeded: bool = True
-    method: Literal["dropout", "ensemble"] = "dropout"
+    method: Literal["dropout", "ensemble", "moments"] = "dropout"
     aggregate: Literal["mean", "vote", "weighted"] = "mean"
     level: float = 0.9
     quantiles: tuple[float, ...] = ()

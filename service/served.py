@@ -18,6 +18,7 @@ from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
 from models.repository import Repository, RepositoryError
 from service.engine.masks import STREAM_VERSION
+from service.engine.moments import Moments
 from service.engine.plan import Cut, Network
 from service.engine.uncertainty import RegressionDraws, regression_draws
 from service.engine.verify import verified_network
@@ -56,6 +57,14 @@ class ServedModel:
     def standard(self) -> Standard:
         """Raw rows to standard units."""
         return Standard(self.manifest.inputs)
+
+    def moments(self, what_if: float | None) -> Moments:
+        """What the (first) network's moments are worked out with. Raises NotCovered."""
+        return self._trained_moments if what_if is None else Moments(self.network, what_if)
+
+    @cached_property
+    def _trained_moments(self) -> Moments:
+        return Moments(self.network)
 
     def regression_draws(self, outputs: Float32) -> RegressionDraws:
         """Outputs [samples, rows, width] as draws in raw units."""

@@ -44,7 +44,7 @@ _RULES = {
     "samples.min": f"must be a whole number from 1, {_PLAIN}",
     "samples.max": f"must be a whole number from 1, {_PLAIN}",
     "first_sample": f"must be a whole number from 0 to {MAX_SEED}, {_PLAIN}",
-    "method": "must be dropout or ensemble",
+    "method": "must be dropout, ensemble or moments",
     "aggregate": "must be mean, vote or weighted",
     "interval": _UNIT,
     "quantiles": f"must be a list of at most {MAX_QUANTILES} numbers above 0 and below 1",
@@ -92,22 +92,25 @@ def sampling_of(
     weighted = options.get("aggregate") == "weighted" and options.get("method", "dropout") != "ensemble"
     if weighted and manifest.members:  # without members to weigh nothing would mend it
         raise InvalidRequest([("aggregate", "can be weighted with method ensemble alone")])
+    if options.get("method") == "moments":
+        _check_moments(options)
     if manifest.task == "classification" and "quantiles" in options:
         raise InvalidRequest([("quantiles", "are for regressions")])
     samples, target = _samples(options.get("samples", manifest.default_samples))
     first = options.get("first_sample", 0)
     draws = options.get("return_draws", False)
+    sampled = options.get("method") != "moments"
     name = "samples.max" if target else "samples"
     _check_sizes(rows, samples, first, len(manifest.outputs), draws=draws, limits=limits, name=name)
     return Sampling(
         rows=read(),
         committee=Committee(
-            seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1),
+            seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1) if sampled else 0,
             samples=samples,
             first_sample=first,
             p=options.get("dropout"),
         ),
-        seeded="seed" in options,
+        seeded="seed" in options or not sampled,
         method=options.get("method", "dropout"),
         aggregate=options.get("aggregate", "mean"),
         level=options.get("interval", 0.9),
@@ -115,6 +118,16 @@ def sampling_of(
         return_draws=draws,
         target=target,
     )
+
+
+def _check_moments(options: Options) -> None:
+    """Refuses what can't be had without samples. Raises InvalidRequest."""
+    if options.get("return_draws"):
+        raise InvalidRequest([("return_draws", "can't be true with method moments: nothing is drawn")])
+    if isinstance(options.get("samples"), dict):
+        raise InvalidRequest([("samples", "can't be a target with method moments: nothing is sampled")])
+    if options.get("aggregate", "mean") != "mean":
+        raise InvalidRequest([("aggregate", "must be mean with method moments: nothing is sampled")])
 
 
 def _samples(asked: int | SampleTarget) -> tuple[int, Target | None]:

@@ -87,7 +87,8 @@ async def stream(exchange: Exchange) -> Answer:
     # What is wrong with the request is known after its first block: until then there is no answer that has begun.
     first, exchange.timings = await anext(told)
     tell = partial(_told, model, sampling)
-    events = stream_of(first, told, tell, sampling.committee.samples, exchange.request_id)
+    most = sampling.committee.samples if first.samples else 0
+    events = stream_of(first, told, tell, most, exchange.request_id)
     return answered(MEDIA, events, exchange.timings, tag)
 
 
@@ -100,13 +101,15 @@ HOT: Mapping[str, Handler] = {
 
 
 def _told(model: ServedModel, sampling: Sampling, answer: Sampled) -> dict[str, Any]:
-    """The answer to a sampling, whole or so far."""
+    """The answer to a sampling, whole or so far; of moments no seed is told, for none was used."""
+    sampled = sampling.method != "moments"
     return {
         "model": _reference(model),
-        "seed": sampling.committee.seed,
-        "first_sample": sampling.committee.first_sample,
+        "seed": sampling.committee.seed if sampled else None,
+        "first_sample": sampling.committee.first_sample if sampled else None,
         "samples": answer.samples,
         "method": sampling.method,
+        **({} if sampled else {"approximate": True}),
         **({} if answer.converged is None else {"converged": answer.converged}),
         **fields.of_sample(model, answer),
     }

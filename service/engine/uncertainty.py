@@ -76,7 +76,10 @@ class RegressionSummary(NamedTuple):
 
 
 class ClassificationSummary(NamedTuple):
-    """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats."""
+    """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats.
+
+    stderr and votes are None where nothing was sampled.
+    """
 
     winners: np.ndarray[tuple[int], np.dtype[np.int64]]
     probabilities: Float64
@@ -86,7 +89,7 @@ class ClassificationSummary(NamedTuple):
     expected_entropy: Float64
     mutual_information: Float64
     variation_ratio: Float64
-    votes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    votes: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None
 
     def some(self, rows: slice) -> ClassificationSummary:
         """The summary of some of its rows: views."""
@@ -99,7 +102,7 @@ class ClassificationSummary(NamedTuple):
             self.expected_entropy[rows],
             self.mutual_information[rows],
             self.variation_ratio[rows],
-            self.votes[rows],
+            None if self.votes is None else self.votes[rows],
         )
 
 

@@ -210,7 +210,7 @@ def _wanted(listed: Any, binary: bool) -> tuple[Wanted, ...]:
 def _options(parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The native options that the parameters are; None where they ask for no sampling."""
     options = {option: parameters[name] for name, option in _OPTIONS.items() if name in parameters}
-    if not {"seed", "samples"} & options.keys():
+    if not {"seed", "samples"} & options.keys() and options.get("method") != "moments":
         if options:
             name = _PARAMETERS[next(iter(options))]
             raise InvalidRequest([(f"parameters.{name}", "is about sampling: send seed or samples, too")])

@@ -68,6 +68,15 @@ def panels(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(laid), biases
 
 
+def unpanelled(laid: Tensor, inputs: int) -> Tensor:
+    """A weight [inputs, filled outputs] from its panels."""
+    width = laid.numel() // inputs
+    starts = range(0, width, PANEL)
+    return torch.cat(
+        [laid[start * inputs :][: inputs * min(PANEL, width - start)].view(inputs, -1) for start in starts], 1
+    )
+
+
 class Program:
     """The steps of a network whose products are laid out in panels, for given dropout probabilities.
 
