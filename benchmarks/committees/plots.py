@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from benchmarks.committees.scoring import SIGNALS, Found, Scores
 from benchmarks.committees.ways import WAYS
@@ -40,12 +41,12 @@ def draw(found: Found, folder: Path) -> None:
     _save(_strangers(found.strangers), folder / "committees-strangers.svg")
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
 
 
-def _scores(scores: Scores, title: str) -> plt.Figure:
+def _scores(scores: Scores, title: str) -> Figure:
     """A panel for each score: its mean over splits for each way, with its standard error."""
     figure, panels = plt.subplots(1, len(scores), figsize=(9, 1.9), sharey=True, constrained_layout=True)
     for panel, (name, of_ways) in zip(panels, scores.items(), strict=True):
@@ -64,7 +65,7 @@ def _scores(scores: Scores, title: str) -> plt.Figure:
     return figure
 
 
-def _calibration(found: Found) -> plt.Figure:
+def _calibration(found: Found) -> Figure:
     """How often the likeliest class was right, by how likely it was said to be: rows of all splits."""
     figure, panels = plt.subplots(1, len(WAYS), figsize=(9, 2.6), sharey=True, constrained_layout=True)
     truth = np.concatenate(found.truth)
@@ -81,7 +82,7 @@ def _calibration(found: Found) -> plt.Figure:
     return figure
 
 
-def _strangers(scores: Scores) -> plt.Figure:
+def _strangers(scores: Scores) -> Figure:
     """Area under the ROC curve, by kind of image: entropy filled, mutual information hollow."""
     kinds = list(dict.fromkeys(name.partition(": ")[0] for name in scores))
     figure, panel = plt.subplots(figsize=(9, 2.8), constrained_layout=True)
