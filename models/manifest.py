@@ -138,6 +138,7 @@ ANSWERING_PARTS = (
     "inputs",
     "outputs",
     "architecture",
+    "members",
     "noise_variance",
     "default_samples",
     "calibration",
@@ -146,9 +147,8 @@ ANSWERING_PARTS = (
 
 def answer_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON (sorted keys, no spaces, shortest floats) of the answering parts."""
-    parts = {part: manifest[part] for part in ANSWERING_PARTS}
-    if "members" in manifest:  # a single network has none
-        parts["members"] = manifest["members"]
+    # A single network has no members.
+    parts = {part: manifest[part] for part in ANSWERING_PARTS if part != "members" or part in manifest}
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -36,6 +36,10 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
             },
         },
         "unseeded": {"summary": "The seed is drawn and returned", "value": {"inputs": [_DIABETES]}},
+        "moments": {
+            "summary": "Mean and spread in one pass: no samples, no seed, approximate",
+            "value": {"inputs": [_DIABETES], "method": "moments"},
+        },
         "target": {
             "summary": "As many samples as it takes to know the mean to half a unit",
             "value": {
