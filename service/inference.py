@@ -122,10 +122,9 @@ class Inference:
         target, earlier = job.sampling.target, None
         for end in ends:
             block = job.block(earlier, end)
+            begun = earlier is not None
             # Who was taken once need not hurry any more, only wait for its turn.
-            timings = await self._batcher.run(
-                block, math.inf if earlier is not None else patience, gone, begun=earlier is not None
-            )
+            timings = await self._batcher.run(block, math.inf if begun else patience, gone, begun=begun)
             told: Sampled = block.answer()
             if target is not None:
                 told = told._replace(converged=end >= target.least and told.reaches(target))

@@ -106,7 +106,7 @@ def sampling_of(
         rows=read(),
         committee=Committee(
             seed=options["seed"] if "seed" in options else secrets.randbelow(MAX_SEED + 1) if sampled else 0,
-            samples=samples,
+            samples=samples if sampled else 0,
             first_sample=first,
             p=options.get("dropout"),
         ),

@@ -87,8 +87,7 @@ async def stream(exchange: Exchange) -> Answer:
     # What is wrong with the request is known after its first block: until then there is no answer that has begun.
     first, exchange.timings = await anext(told)
     tell = partial(_told, model, sampling)
-    most = sampling.committee.samples if first.samples else 0
-    events = stream_of(first, told, tell, most, exchange.request_id)
+    events = stream_of(first, told, tell, sampling.committee.samples, exchange.request_id)
     return answered(MEDIA, events, exchange.timings, tag)
 
 

@@ -47,15 +47,16 @@ class NotCovered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """mean [n]; factor [n, sources]; own [n]."""
+    """mean [n]; factor [n, sources], whose rows' squares add up to `shared` [n]; own [n]."""
 
     mean: Tensor
     factor: Tensor
+    shared: Tensor
     own: Tensor
 
     @property
     def variance(self) -> Tensor:
-        return self.factor.square().sum(dim=1) + self.own
+        return self.shared + self.own
 
 
 _Layer = Callable[[_State], _State]
@@ -95,7 +96,7 @@ class Moments:
     def of(self, row: Float32) -> tuple[Tensor, Tensor]:
         """The mean [outputs] and the covariance [outputs, outputs] of what a committee says of a row [inputs]."""
         x = torch.from_numpy(row).double()
-        state = _State(x, x.new_empty(len(x), 0), torch.zeros_like(x))
+        state = _State(x, x.new_empty(len(x), 0), torch.zeros_like(x), torch.zeros_like(x))
         for layer in self._layers:
             state = layer(state)
         return state.mean, state.factor @ state.factor.T + state.own.diag()
@@ -112,14 +113,16 @@ def _product(weight: Tensor, bias: Tensor, state: _State) -> _State:
     if bool(state.own.any()):
         carried.append(weight * state.own.sqrt())
     factor = torch.cat(carried, dim=1) if carried else state.factor.new_empty(len(bias), 0)
-    return _State(weight @ state.mean + bias, factor, torch.zeros_like(bias))
+    shared = torch.einsum("us,us->u", factor, factor)
+    return _State(weight @ state.mean + bias, factor, shared, torch.zeros_like(bias))
 
 
 def _dropout(scale: float, state: _State) -> _State:
     if scale == 0.0:  # p = 1
-        return _State(*(torch.zeros_like(part) for part in (state.mean, state.factor, state.own)))
+        return _State(*(torch.zeros_like(part) for part in (state.mean, state.factor, state.shared, state.own)))
     # Kept with probability 1/scale and multiplied by it: E m = 1, Var m = scale − 1 = p / (1 − p).
-    return _State(state.mean, state.factor, state.own + (scale - 1.0) * (state.mean.square() + state.variance))
+    own = state.own + (scale - 1.0) * (state.mean.square() + state.variance)
+    return _State(state.mean, state.factor, state.shared, own)
 
 
 def _activation(function: ActivationName, state: _State) -> _State:
@@ -131,9 +134,10 @@ def _activation(function: ActivationName, state: _State) -> _State:
         else _by_quadrature(ACTIVATIONS[function], state.mean, deviation)
     )
     if not bool(variance.any()):
-        return _State(mean, state.factor, state.own)
-    own = second - mean.square() - gain.square() * state.factor.square().sum(dim=1)
-    return _State(mean, gain[:, None] * state.factor, own.clamp_(min=0.0))
+        return _State(mean, state.factor, state.shared, state.own)
+    shared = gain.square() * state.shared
+    own = second - mean.square() - shared
+    return _State(mean, gain[:, None] * state.factor, shared, own.clamp_(min=0.0))
 
 
 def _rectified(mean: Tensor, variance: Tensor, deviation: Tensor, leak: float) -> tuple[Tensor, Tensor, Tensor]:

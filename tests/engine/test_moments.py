@@ -72,6 +72,7 @@ def test_an_activations_moments_are_their_integrals(function: Any, mean: float, 
     state = moments._State(
         torch.tensor([mean], dtype=torch.float64),
         torch.tensor([[deviation]], dtype=torch.float64),
+        torch.tensor([deviation**2], dtype=torch.float64),
         torch.zeros(1, dtype=torch.float64),
     )
     found = moments._activation(function, state)
