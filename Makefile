@@ -62,6 +62,12 @@ bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and 
 bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
+bench-moments: $(VENV)/.dev $(VENV)/.kernel ## Measure method moments against sampling, on every shipped model
+	$(RUN) -m benchmarks.moments
+
+committees: $(VENV)/.dev $(VENV)/.kernel ## Compare network, committee and ensembles; rewrites docs/ensembles.md and its plots
+	$(RUN) -m benchmarks.committees
+
 bench-startup: $(VENV)/.kernel ## Measure start-up and memory beside a bare import of PyTorch
 	$(RUN) -m benchmarks.startup
 
@@ -91,4 +97,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-moments bench-startup committees clean

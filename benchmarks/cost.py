@@ -83,11 +83,11 @@ def measure(model: ServedModel, rows: int, samples: int) -> Measured | None:
     """One kind of query; None where it would take too long."""
     network, seeds, workspace = model.network, count(), Workspace()
     inputs = np.zeros((rows, network.inputs)) + 0.1
-    cut = network.trained if samples else model.full
+    cut = network.trained if samples else model.full[0]
 
     def job() -> Job:
         sampling = Sampling(inputs, Committee(next(seeds), samples)) if samples else None
-        return Job(model, inputs, cut, sampling)
+        return Job(model, inputs, (network,), (cut,), sampling)
 
     def run() -> None:
         asked = job()

@@ -210,7 +210,8 @@ def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
 
         def show(epoch: Epoch) -> None:
             loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
-            progress.update(bar, completed=epoch.number, loss=loss, best=best)
+            name = f"{recipe.name} {epoch.member}/{recipe.members}" if recipe.members else recipe.name
+            progress.update(bar, description=name, completed=epoch.number, loss=loss, best=best)
 
         trained = train(recipe, repository.next_version(recipe.name), show)
     newest = _newest(repository, recipe.name)
@@ -263,6 +264,8 @@ def _print_description(manifest: Manifest, description: Description) -> None:
         table.add_row(*("" if value is None else str(value) for value in layer.as_row()))
     output.print(table)
     sites = len(description.sites)
+    if manifest.members:
+        output.print(f"{len(manifest.members)} members, each of them:", highlight=False)
     output.print(
         f"{description.parameters:,} parameters, {sites} dropout site{'' if sites == 1 else 's'}. "
         f"A row costs {description.flops_per_row:,} FLOPs in the full network, "

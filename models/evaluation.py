@@ -5,6 +5,7 @@ Samples with PyTorch's own nn.Dropout: offline figures need no seed contract, on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,22 @@ def monte_carlo(network: nn.Module, rows: Tensor, samples: int = SAMPLES, seed: 
         draws = np.stack([network(rows).double().numpy() for _ in range(samples)])
     network.eval()
     return draws
+
+
+def full_networks(networks: Sequence[nn.Module], rows: Tensor) -> Float64:
+    """The eval-mode outputs of each member of an ensemble [members, rows, width]."""
+    return np.stack([full_network(network, rows) for network in networks])
+
+
+def monte_carlo_of_all(networks: Sequence[nn.Module], rows: Tensor, samples: int = SAMPLES) -> Float64:
+    """Outputs of thinned networks [samples, rows, width], as many of each member; there are `samples` in all."""
+    each = samples // len(networks)
+    return np.concatenate([monte_carlo(network, rows, each, seed) for seed, network in enumerate(networks)])
+
+
+def mean_logits(logits: Float64) -> Float64:
+    """Logits [rows, classes] of the mean of members' probabilities, from their logits [members, rows, classes]."""
+    return logits[0] if len(logits) == 1 else np.asarray(np.log(softmax(logits, axis=-1).mean(axis=0)))
 
 
 def mixture_log_likelihood(targets: Float64, means: Float64, variances: Float64) -> Float64:

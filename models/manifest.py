@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,8 +55,18 @@ class ValidationUncertainty(BaseModel):
     distributions: dict[Quantity, Distribution]
 
 
+class Member(BaseModel):
+    """One of an ensemble's independently trained networks; `weight` is its part in a weighted vote."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    weight: Annotated[float, Field(ge=0, le=1)]
+
+
 class Manifest(BaseModel):
     """One version of one model.
+
+    An ensemble's `members` share the architecture; a version without any is a single network.
 
     `noise_variance` is the aleatoric variance of each output in squared raw units, fitted on validation rows, for
     regressions without a variance head. `metrics` are held-out figures, `baseline` among them; `provenance` says
@@ -74,6 +85,7 @@ class Manifest(BaseModel):
     inputs: tuple[Feature, ...]
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...]
     architecture: Architecture
+    members: Annotated[tuple[Member, ...], Field(exclude_if=operator.not_)] = ()
     noise_variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     default_samples: Annotated[int, Field(ge=1)] = DEFAULT_SAMPLES
     metrics: dict[str, Any] = {}
@@ -100,6 +112,8 @@ class Manifest(BaseModel):
                 raise ValueError("a noise variance is for regressions without a variance head")
             if len(self.noise_variance) != expected:
                 raise ValueError(f"{len(self.noise_variance)} noise variances for {expected} outputs")
+        if self.members and (len(self.members) == 1 or abs(sum(one.weight for one in self.members) - 1.0) > 1e-6):
+            raise ValueError("an ensemble has two or more members, whose weights add up to 1")
         return self
 
     @property
@@ -124,6 +138,7 @@ ANSWERING_PARTS = (
     "inputs",
     "outputs",
     "architecture",
+    "members",
     "noise_variance",
     "default_samples",
     "calibration",
@@ -132,7 +147,8 @@ ANSWERING_PARTS = (
 
 def answer_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON (sorted keys, no spaces, shortest floats) of the answering parts."""
-    parts = {part: manifest[part] for part in ANSWERING_PARTS}
+    # A single network has no members.
+    parts = {part: manifest[part] for part in ANSWERING_PARTS if part != "members" or part in manifest}
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -146,6 +162,7 @@ def seal(
     inputs: tuple[Feature, ...],
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...],
     architecture: Architecture,
+    members: tuple[Member, ...] = (),
     noise_variance: tuple[float, ...] | None = None,
     default_samples: int = DEFAULT_SAMPLES,
     description: str = "",
@@ -165,6 +182,7 @@ def seal(
         inputs=inputs,
         outputs=outputs,
         architecture=architecture,
+        members=members,
         noise_variance=noise_variance,
         default_samples=default_samples,
         metrics=metrics or {},

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.manifest import NAME_PATTERN, Manifest
-from models.networks import expected_tensors
+from models.members import expected, parted
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -73,6 +73,11 @@ class Model:
 
     manifest: Manifest
     tensors: Mapping[str, Tensor]
+
+    @property
+    def networks(self) -> tuple[Mapping[str, Tensor], ...]:
+        """The tensors of each member by their plain names; of the only network, where there are no members."""
+        return parted(self.tensors, self.manifest.architecture, len(self.manifest.members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +261,12 @@ def _verified(folder: Path, name: str, version: str) -> Model:
 
 
 def _check_tensors(where: str, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
-    expected = expected_tensors(manifest.architecture)
-    if missing := sorted(expected.keys() - tensors.keys()):
+    wanted = expected(manifest.architecture, len(manifest.members))
+    if missing := sorted(wanted.keys() - tensors.keys()):
         raise CorruptVersion(f"{where}: {WEIGHTS} lacks {missing[0]}")
-    if unknown := sorted(tensors.keys() - expected.keys()):
+    if unknown := sorted(tensors.keys() - wanted.keys()):
         raise CorruptVersion(f"{where}: {WEIGHTS} has {unknown[0]}, which the architecture does not")
-    for tensor_name, (dtype, shape) in expected.items():
+    for tensor_name, (dtype, shape) in wanted.items():
         tensor = tensors[tensor_name]
         if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
             found = f"{tensor.dtype} {list(tensor.shape)}"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,9 +25,11 @@ from models import evaluation
 from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
 from models.features import Float64, column_statistics, standardise
-from models.manifest import DEFAULT_SAMPLES, Manifest, ValidationUncertainty, seal
+from models.manifest import DEFAULT_SAMPLES, Manifest, Member, ValidationUncertainty, seal
+from models.members import joined
 from models.networks import build
 from models.repository import serialise
+from models.stacking import stacking_weights
 
 
 class Diverged(Exception):
@@ -52,13 +56,25 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides a set of weights: the data, the network, and how it is trained."""
+    """Everything that decides a set of weights: the data, the network, and how it is trained.
+
+    With `members` it is an ensemble: so many networks, whose seeds follow one another, on the same split; with
+    `bootstrap` each has its own resample of the training rows (bagging: Breiman 1996).
+    """
 
     name: str
     description: str
     load: Callable[[], Dataset]
     architecture: Architecture
     hyperparameters: Hyperparameters = Hyperparameters()
+    members: int = 0
+    bootstrap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.members == 1 or self.members < 0:
+            raise ValueError("an ensemble has two or more members; a single network has members 0")
+        if self.bootstrap and not self.members:
+            raise ValueError("bootstrap is for ensembles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,7 @@ class Epoch:
     validation_loss: float
     best_loss: float
     patience_left: int
+    member: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +109,16 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
     inputs, outputs = describe_inputs(dataset, parts.train), describe_outputs(dataset, parts.train)
     rows = torch.from_numpy(standardise(dataset.inputs, inputs))
     targets = _standard_targets(dataset, parts)
+    networks, epochs = _fit_all(recipe, rows, targets, parts, on_epoch)
     with _reproducible(recipe.hyperparameters.seed):
-        network, epochs = _fit(recipe, rows, targets, parts, on_epoch)
-        noise_variance, metrics = _measure(network, recipe.architecture, dataset, rows, parts)
+        noise_variance, metrics = _measure(networks, recipe.architecture, dataset, rows, parts)
         scale = None if noise_variance is None else _target_scale(dataset, parts)[1]
         standard_noise = None if scale is None else np.array(noise_variance) / scale**2
-        uncertainty = _validation_uncertainty(network, recipe.architecture, rows[parts.validation], standard_noise)
-    weights = serialise(network.state_dict())
+        # An ensemble is asked for by method; who asks for none gets the first network's committee.
+        uncertainty = _validation_uncertainty(networks[0], recipe.architecture, rows[parts.validation], standard_noise)
+        members = _members(networks, recipe, dataset, rows, parts)
+    states = [network.state_dict() for network in networks]
+    weights = serialise(joined(states) if members else states[0])
     manifest = seal(
         name=recipe.name,
         version=version,
@@ -108,6 +128,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
         inputs=inputs,
         outputs=outputs,
         architecture=recipe.architecture,
+        members=members,
         noise_variance=noise_variance,
         metrics=metrics,
         provenance={
@@ -115,7 +136,8 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "data": dataset.source,
             "rows": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
             "hyperparameters": asdict(recipe.hyperparameters),
-            "epochs": epochs,
+            "epochs": epochs if members else epochs[0],
+            **({"members": recipe.members, "bootstrap": recipe.bootstrap} if members else {}),
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },
@@ -150,6 +172,43 @@ def _standard_targets(dataset: Dataset, parts: Split) -> Tensor:
 
 def _target_scale(dataset: Dataset, parts: Split) -> tuple[Float64, Float64]:
     return column_statistics(dataset.numbers[parts.train])
+
+
+def _fit_all(
+    recipe: Recipe, rows: Tensor, targets: Tensor, parts: Split, on_epoch: Callable[[Epoch], None]
+) -> tuple[list[nn.Sequential], list[int]]:
+    """The network of a recipe, or its members one after the other; and the epochs of the best weights."""
+    networks, epochs = [], []
+    for member in range(max(1, recipe.members)):
+        seed = recipe.hyperparameters.seed + member
+        own = replace(recipe, hyperparameters=replace(recipe.hyperparameters, seed=seed))
+        seen = parts
+        if recipe.bootstrap:
+            drawn = np.random.Generator(np.random.PCG64([seed, 1])).choice(parts.train, len(parts.train))
+            seen = replace(parts, train=drawn)
+        with _reproducible(seed):
+            network, epoch = _fit(own, rows, targets, seen, partial(_report, on_epoch, member + 1))
+        networks.append(network)
+        epochs.append(epoch)
+    return networks, epochs
+
+
+def _report(on_epoch: Callable[[Epoch], None], member: int, told: Epoch) -> None:
+    on_epoch(replace(told, member=member))
+
+
+def _members(
+    networks: Sequence[nn.Sequential], recipe: Recipe, dataset: Dataset, rows: Tensor, parts: Split
+) -> tuple[Member, ...]:
+    """The members of an ensemble: classifiers with weights from validation rows, others with equal ones."""
+    if not recipe.members:
+        return ()
+    if not dataset.classification:
+        return (Member(weight=1 / recipe.members),) * recipe.members
+    truth = np.arange(len(parts.validation)), dataset.classes[parts.validation]
+    committees = (softmax(evaluation.monte_carlo(one, rows[parts.validation]), axis=-1) for one in networks)
+    weights = stacking_weights(np.stack([committee.mean(axis=0)[truth] for committee in committees]))
+    return tuple(Member(weight=weight) for weight in weights.tolist())
 
 
 def _fit(
@@ -214,14 +273,14 @@ def _loss(architecture: Architecture) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _measure(
-    network: nn.Sequential, architecture: Architecture, dataset: Dataset, rows: Tensor, parts: Split
+    networks: Sequence[nn.Sequential], architecture: Architecture, dataset: Dataset, rows: Tensor, parts: Split
 ) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
     """The noise variance (regression without a variance head) and held-out metrics in raw units."""
-    full, draws = (of(network, rows[parts.test]) for of in (evaluation.full_network, evaluation.monte_carlo))
+    full, draws = (of(networks, rows[parts.test]) for of in (evaluation.full_networks, evaluation.monte_carlo_of_all))
     baselines = evaluation.baselines(dataset, parts)
     head = architecture.head
     if not isinstance(head, RegressionHead):
-        metrics = evaluation.classification_metrics(dataset.classes[parts.test], full, draws)
+        metrics = evaluation.classification_metrics(dataset.classes[parts.test], evaluation.mean_logits(full), draws)
         return None, {"test": metrics, "baseline": baselines}
     mean, scale = _target_scale(dataset, parts)
     means = draws[..., : head.outputs] * scale + mean
@@ -229,13 +288,12 @@ def _measure(
     if head.variance:
         variances = evaluation.variance_of(draws[..., head.outputs :]) * scale**2
     else:
-        seen = evaluation.monte_carlo(network, rows[parts.validation]) * scale + mean
+        seen = evaluation.monte_carlo_of_all(networks, rows[parts.validation]) * scale + mean
         fitted = evaluation.fit_noise_variance(dataset.numbers[parts.validation], seen)
         noise_variance = tuple(fitted.tolist())
         variances = np.broadcast_to(fitted, means.shape)
-    metrics = evaluation.regression_metrics(
-        dataset.numbers[parts.test], full[..., : head.outputs] * scale + mean, means, variances
-    )
+    predicted = full[..., : head.outputs].mean(axis=0) * scale + mean
+    metrics = evaluation.regression_metrics(dataset.numbers[parts.test], predicted, means, variances)
     return noise_variance, {"test": metrics, "baseline": baselines}
 
 

@@ -7,7 +7,7 @@ Neither changes a bit of what each would get alone. Knows nothing of queues or H
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby
 from operator import attrgetter
@@ -16,12 +16,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from models.features import Float32, Float64, InvalidRows
+from service.blocks import Target
 from service.engine import cost, uncertainty
+from service.engine.ensemble import Ensemble
 from service.engine.evaluate import evaluation
 from service.engine.evaluation import Piece
 from service.engine.mask_cache import MaskCache
-from service.engine.plan import Cut
+from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
+from service.engine.reductions import mean_over_samples
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
 from service.engine.workspace import Workspace
 from service.served import ServedModel
@@ -33,31 +36,46 @@ SUMMARY_NUMBERS = 1 << 17
 class Sampling(NamedTuple):
     """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
 
-    `seeded` says whether the caller chose the seed, so that the answer can be asked for again.
+    `seeded` says whether the answer can be asked for again: whether the caller chose the seed, or none is needed. With
+    a `target` the committee's samples are the most that may be taken. Of method moments the committee is a name alone:
+    nothing is sampled.
     """
 
     rows: Float64
     committee: Committee
     seeded: bool = True
-    method: Literal["dropout", "ensemble"] = "dropout"
+    method: Literal["dropout", "ensemble", "moments"] = "dropout"
     aggregate: Literal["mean", "vote", "weighted"] = "mean"
     level: float = 0.9
     quantiles: tuple[float, ...] = ()
     return_draws: bool = False
+    target: Target | None = None
 
 
 class Prediction(NamedTuple):
-    """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs]."""
+    """The full network's outputs in raw units; for classifications `mean` are probabilities. All [rows, outputs].
+
+    An ensemble's are its members' mean, and the root of their mean variance.
+    """
 
     mean: Float64
     aleatoric_std: Float64 | None
 
 
 class Sampled(NamedTuple):
-    """What a committee says; `draws` is [samples, rows, outputs] where it was asked for."""
+    """What a committee of so many samples says; `draws` is [samples, rows, outputs] where it was asked for.
+
+    `converged` says whether a target was reached; None where there was none.
+    """
 
     summary: RegressionSummary | ClassificationSummary
     draws: Float64 | None
+    samples: int
+    converged: bool | None = None
+
+    def reaches(self, target: Target) -> bool:
+        """Whether every mean's standard error is known, and at most the target's."""
+        return self.summary.stderr is not None and bool((self.summary.stderr <= target.stderr).all())
 
 
 Answer: TypeAlias = Prediction | Sampled
@@ -65,16 +83,33 @@ Answer: TypeAlias = Prediction | Sampled
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`."""
+    """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`.
+
+    `networks` are asked, each cut as in `cuts`: one, or members that take turns at the samples. A block is a job that
+    continues another: `earlier` are the outputs [samples, rows, width] of the samples before its own, and it answers
+    for all of them, which it leaves in `outputs`.
+    """
 
     model: ServedModel
     rows: Float64
-    cut: Cut
+    networks: tuple[Network, ...]
+    cuts: tuple[Cut, ...]
     sampling: Sampling | None = None
     cache: MaskCache | None = None
     failure: Exception | None = None
     # Parts of the answer by their first row: a large job is summarised in several pieces.
     parts: dict[int, Answer] = field(default_factory=dict)
+    earlier: Float32 | None = None
+    outputs: Float32 | None = None
+
+    def block(self, earlier: Float32 | None, end: int) -> Job:
+        """The part of a sampling from the end of `earlier` (None: the beginning) up to so many samples."""
+        assert self.sampling is not None, "a prediction has no blocks. This is a bug."
+        if earlier is None:
+            earlier = np.empty((0, len(self.rows), self.model.network.outputs), np.float32)
+        committee, done = self.sampling.committee, len(earlier)
+        own = committee._replace(samples=end - done, first_sample=committee.first_sample + done)
+        return replace(self, sampling=self.sampling._replace(committee=own), parts={}, earlier=earlier)
 
     @property
     def committee(self) -> Committee | None:
@@ -83,28 +118,55 @@ class Job:
 
     @property
     def samples(self) -> int:
-        """Samples that are evaluated; the full network is a single one."""
-        return self.sampling.committee.samples if self.sampling else 1
+        """Samples that are evaluated; a full network is a single one."""
+        return self.sampling.committee.samples if self.sampling else len(self.networks)
+
+    @property
+    def samples_before(self) -> int:
+        """Samples that were evaluated earlier, and are summarised with these."""
+        return 0 if self.earlier is None else len(self.earlier)
 
     @property
     def seconds(self) -> float:
         """About how long one core takes for it."""
-        return cost.seconds(self.model.network, self.cut, len(self.rows), self.samples)
+        network, members = self.networks[0], len(self.networks)
+        return cost.seconds(
+            network, self.cuts[0], len(self.rows), self.samples, earlier=self.samples_before, members=members
+        )
 
     @property
     def company(self) -> Hashable:
-        """One company for all predictions of a network, and one for its committees with the same dropout."""
-        network, committee = self.model.network, self.committee
-        if committee is None:
-            return id(network), "full"
-        return id(network), committee.p
+        """One company for all predictions of a network, and one for its committees with the same dropout.
+
+        Blocks go alone.
+        """
+        if self.earlier is not None:
+            return None
+        asked = id(self.networks[0]), len(self.networks)
+        committee = self.committee
+        return (*asked, "full") if committee is None else (*asked, committee.p)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """Jobs of a company for which this is equal are summarised together."""
         asked = self.sampling
-        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws) if asked else ()
-        return self.samples, len(self.rows), *options
+        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws, self._first) if asked else ()
+        return self.samples_before + self.samples, len(self.rows), *options
+
+    @property
+    def _first(self) -> int:
+        """Whose turn the first sample is, where that makes a difference to what becomes of the draws."""
+        assert self.sampling is not None, "a prediction has no first sample. This is a bug."
+        if self.sampling.aggregate != "weighted":
+            return 0
+        return (self.sampling.committee.first_sample - self.samples_before) % len(self.networks)
+
+    def weights(self, samples: int) -> Float64 | None:
+        """Each sample's part in a weighted vote; None where all are equal."""
+        if self.sampling is None or self.sampling.aggregate != "weighted":
+            return None
+        members = np.array([member.weight for member in self.model.manifest.members])
+        return members[(self._first + np.arange(samples)) % len(members)]
 
     def stages(self, company: Sequence[Job], threads: int) -> Iterator[Sequence[Piece]]:
         """The evaluation's stages, then one that leaves answers or failures with the jobs.
@@ -115,9 +177,17 @@ class Job:
         rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
         ends = accumulate(len(job.rows) for job in jobs)
         queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
-        asked = evaluation(self.model.network, queries, threads, cut=self.cut, cache=self.cache)
+        asked = (
+            evaluation(self.networks[0], queries, threads, cut=self.cuts[0], cache=self.cache)
+            if len(self.networks) == 1
+            else Ensemble(self.networks, queries, threads, self.cuts, self.cache)
+        )
         yield from asked.stages()
-        yield _conclusions(jobs, asked.outputs)
+        outputs = asked.outputs
+        if self.earlier is not None:
+            self.outputs = np.concatenate([self.earlier, asked.of(0)])
+            outputs = self.outputs.reshape(-1, outputs.shape[-1])
+        yield _conclusions(jobs, outputs)
 
     def answer(self) -> Any:
         """The answer, once all stages are done."""
@@ -178,16 +248,22 @@ def _answer(job: Job, outputs: Float32) -> Answer:
     if manifest.task == "classification":
         draws = uncertainty.class_probabilities(outputs)
         if sampling is None:
-            return Prediction(draws[..., 0], None)
+            return Prediction(_mean(draws), None)
         aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
-        return Sampled(uncertainty.summarise_classification(draws, aggregate), _laid_out(draws, sampling))
+        told = uncertainty.summarise_classification(draws, aggregate, job.weights(len(outputs)))
+        return Sampled(told, _laid_out(draws, sampling), len(outputs))
     regression = job.model.regression_draws(outputs)
     if sampling is None:
         known = regression.variances is not None and manifest.noise_variance is None
-        std = np.sqrt(regression.variances[..., 0]) if known and regression.variances is not None else None
-        return Prediction(regression.means[..., 0], std)
+        std = np.sqrt(_mean(regression.variances)) if known and regression.variances is not None else None
+        return Prediction(_mean(regression.means), std)
     summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
-    return Sampled(summary, _laid_out(regression.means, sampling))
+    return Sampled(summary, _laid_out(regression.means, sampling), len(outputs))
+
+
+def _mean(draws: Float64) -> Float64:
+    """Full networks [rows, outputs, members] as one answer: what they say on average."""
+    return draws[..., 0] if draws.shape[-1] == 1 else mean_over_samples(draws)
 
 
 def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:
@@ -199,7 +275,8 @@ def _rows(answer: Answer, some: slice) -> Answer:
     """The part of an answer that is about these rows."""
     if isinstance(answer, Prediction):
         return Prediction(answer.mean[some], None if answer.aleatoric_std is None else answer.aleatoric_std[some])
-    return Sampled(answer.summary.some(some), None if answer.draws is None else answer.draws[:, some])
+    draws = None if answer.draws is None else answer.draws[:, some]
+    return Sampled(answer.summary.some(some), draws, answer.samples)
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -208,4 +285,4 @@ def joined(parts: Sequence[Any]) -> Any:
         return uncertainty.joined(parts)
     draws = [part.draws for part in parts if part.draws is not None]
     summary = uncertainty.joined([part.summary for part in parts])
-    return Sampled(summary, np.concatenate(draws, axis=1) if draws else None)
+    return Sampled(summary, np.concatenate(draws, axis=1) if draws else None, parts[0].samples)

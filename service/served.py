@@ -18,6 +18,7 @@ from models.manifest import Manifest
 from models.repository import Repository
 from service.engine.evaluate import evaluate
 from service.engine.masks import STREAM_VERSION
+from service.engine.moments import Moments
 from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
 from service.engine.uncertainty import RegressionDraws, regression_draws
@@ -29,10 +30,15 @@ _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capabili
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A version that passed verification, ready to answer."""
+    """A version that passed verification, ready to answer: a single network, or the members of an ensemble."""
 
     manifest: Manifest
-    network: Network
+    members: tuple[Network, ...]
+
+    @property
+    def network(self) -> Network:
+        """The only network, or the first member: members differ in their weights alone."""
+        return self.members[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -42,9 +48,9 @@ class ServedModel:
         return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, device.type, *_BUILD)))
 
     @cached_property
-    def full(self) -> Cut:
-        """The full network as a cut: all of it is shared."""
-        return self.network.cut(0.0)
+    def full(self) -> tuple[Cut, ...]:
+        """Each member's full network as a cut: all of it is shared."""
+        return tuple(network.cut(0.0) for network in self.members)
 
     @cached_property
     def standard(self) -> Standard:
@@ -54,10 +60,19 @@ class ServedModel:
     def warm_up(self) -> None:
         """Makes now what a first request would otherwise wait for."""
         row = np.zeros((1, self.network.inputs), np.float32)
-        evaluate(self.network, Query(row))
-        if self.network.cut(None).after:
-            evaluate(self.network, Query(row, Committee(0, samples=2)))
+        for network in self.members:
+            evaluate(network, Query(row))
+            if network.cut(None).after:
+                evaluate(network, Query(row, Committee(0, samples=2)))
         _ = self.fingerprint, self.full, self.standard, self._targets
+
+    def moments(self, what_if: float | None) -> Moments:
+        """What the (first) network's moments are worked out with. Raises NotCovered."""
+        return self._trained_moments if what_if is None else Moments(self.network, what_if)
+
+    @cached_property
+    def _trained_moments(self) -> Moments:
+        return Moments(self.network)
 
     def regression_draws(self, outputs: Float32) -> RegressionDraws:
         """Outputs [samples, rows, width] as draws in raw units."""
@@ -115,8 +130,9 @@ class Loader:
 
     def _load(self, name: str, version: str) -> ServedModel:
         model = self._repository.load(name, version)
-        network = verified_network(model.manifest.architecture, model.tensors, self._device)
-        made = ServedModel(model.manifest, network)
+        architecture = model.manifest.architecture
+        members = tuple(verified_network(architecture, tensors, self._device) for tensors in model.networks)
+        made = ServedModel(model.manifest, members)
         made.warm_up()
         _give_memory_back()
         return made

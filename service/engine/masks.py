@@ -69,8 +69,13 @@ class Stream:
         self._state: Any = self._generator.state
         self._key, self._counter = self._state["state"]["key"], self._state["state"]["counter"]
 
-    def lanes(self, seed: int, first_sample: int, samples: int, widths: Sequence[int]) -> npt.NDArray[np.uint16]:
-        """What `random_lanes` gives, for a seed below 2⁶⁴."""
+    def lanes(
+        self, seed: int, first_sample: int, samples: int, step: int, widths: Sequence[int]
+    ) -> npt.NDArray[np.uint16]:
+        """What `random_lanes` gives, for a seed below 2⁶⁴; with a step, of every so many-th sample."""
+        if step != 1:
+            each = range(first_sample, first_sample + samples * step, step)
+            return np.concatenate([self.lanes(seed, sample, 1, 1, widths) for sample in each])
         blocks = blocks_per_sample(widths)
         place = first_sample * blocks
         self._key[:] = seed, 0

@@ -41,9 +41,9 @@ class Ordered(Evaluation):
         """A query in parts of a piece's size at most; its pairs begin at `pair`, its rows at `row`."""
         rows, most, flops = len(query.rows), self._network.pairs_per_tile, self._network.flops_per_row
         samples = self.pairs(query) // rows
-        seed, _, first, _ = query.committee or Committee(0, 1)
+        seed, _, first, _, step = query.committee or Committee(0, 1)
         if len(self._queries) > 1 and samples * rows <= most:
-            return [Part(seed, first, pair, row, samples, rows, rows)]
+            return [Part(seed, first, pair, row, samples, rows, rows, step)]
         # All rows of a few samples, unless that would leave less than a few samples to a piece.
         some_rows = min(rows, max(BLOCK, most // min(samples, _FEWEST_SAMPLES) // BLOCK * BLOCK))
         if len(self._queries) == 1 and samples < self._threads:
@@ -54,12 +54,13 @@ class Ordered(Evaluation):
         return [
             Part(
                 seed,
-                first + sample.start,
+                first + sample.start * step,
                 pair + sample.start * rows + part.start,
                 row + part.start,
                 sample.stop - sample.start,
                 part.stop - part.start,
                 rows,
+                step,
             )
             for sample in runs(samples, some_samples)
             for part in runs(rows, some_rows)

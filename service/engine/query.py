@@ -10,13 +10,15 @@ from models.features import Float32
 class Committee(NamedTuple):
     """Samples `first_sample` … `first_sample + samples − 1` of the committee that `seed` names.
 
-    `p` replaces every site's own dropout probability (what-if); None leaves them as trained.
+    With a `step` it is every so many-th sample from there: members of an ensemble take turns. `p` replaces every site's
+    own dropout probability (what-if); None leaves them as trained.
     """
 
     seed: int
     samples: int
     first_sample: int = 0
     p: float | None = None
+    step: int = 1
 
 
 class Query(NamedTuple):

@@ -47,7 +47,8 @@ def _loop(network: nn.Module, sites: list[Masked], widths: tuple[int, ...], quer
             return np.stack([network(rows).numpy()])
         ps = [site.p if committee.p is None else committee.p for site in sites]
         outputs = []
-        for i in range(committee.first_sample, committee.first_sample + committee.samples):
+        first, step = committee.first_sample, committee.step
+        for i in range(first, first + committee.samples * step, step):
             for site, mask in zip(sites, draw_masks(committee.seed, i, 1, widths, ps), strict=True):
                 site.mask = None if mask is None else torch.from_numpy(mask[0])
             outputs.append(network(rows).numpy())

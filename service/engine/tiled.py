@@ -30,6 +30,7 @@ class Part(NamedTuple):
     seed: int
     first_sample: int
     samples: int
+    step: int
     rows: slice
 
 
@@ -98,15 +99,17 @@ class Tiled(Evaluation):
         committee, rows = query.committee, len(query.rows)
         assert committee is not None, "the full network has no sites to cut at. This is a bug."
         if len(self._queries) > 1 and committee.samples * rows <= most:
-            return [Part(committee.seed, committee.first_sample, committee.samples, slice(row, row + rows))]
+            whole = slice(row, row + rows)
+            return [Part(committee.seed, committee.first_sample, committee.samples, committee.step, whole)]
         samples = max(1, most // rows)
         if len(self._queries) == 1:
             samples = min(samples, self.share(committee.samples, self._network.flops_per_row * rows))
         return [
             Part(
                 committee.seed,
-                committee.first_sample + some.start,
+                committee.first_sample + some.start * committee.step,
                 some.stop - some.start,
+                committee.step,
                 slice(row + part.start, row + part.stop),
             )
             for some in runs(committee.samples, samples)
@@ -135,7 +138,7 @@ class Tiled(Evaluation):
 
     def _kept(self, part: Part, workspace: Workspace) -> KeptUnits:
         """Which units each sample of a part keeps: [samples, lanes]."""
-        wanted = part.seed, part.first_sample, part.samples
+        wanted = part.seed, part.first_sample, part.samples, part.step
 
         def draw() -> KeptUnits:
             return workspace.stream.lanes(*wanted, self._network.site_widths) >= self._cut.thresholds

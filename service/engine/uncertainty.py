@@ -76,7 +76,10 @@ class RegressionSummary(NamedTuple):
 
 
 class ClassificationSummary(NamedTuple):
-    """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats."""
+    """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats.
+
+    stderr and votes are None where nothing was sampled.
+    """
 
     winners: np.ndarray[tuple[int], np.dtype[np.int64]]
     probabilities: Float64
@@ -86,7 +89,7 @@ class ClassificationSummary(NamedTuple):
     expected_entropy: Float64
     mutual_information: Float64
     variation_ratio: Float64
-    votes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    votes: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None
 
     def some(self, rows: slice) -> ClassificationSummary:
         """The summary of some of its rows: views."""
@@ -99,7 +102,7 @@ class ClassificationSummary(NamedTuple):
             self.expected_entropy[rows],
             self.mutual_information[rows],
             self.variation_ratio[rows],
-            self.votes[rows],
+            None if self.votes is None else self.votes[rows],
         )
 
 
@@ -167,10 +170,13 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     )
 
 
-def summarise_classification(probabilities: Float64, aggregate: Literal["mean", "vote"]) -> ClassificationSummary:
+def summarise_classification(
+    probabilities: Float64, aggregate: Literal["mean", "vote"], weights: Float64 | None = None
+) -> ClassificationSummary:
     """Draws [rows, classes, samples] → entropies in nats (Houlsby et al. 2011), votes, and the aggregate's winners.
 
-    Ties go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
+    With `weights` [samples] the winners are those of the probabilities' weighted mean, instead of the aggregate's. Ties
+    go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
     """
     rows, _, n = probabilities.shape
     mean, variance = moments(probabilities)
@@ -178,8 +184,11 @@ def summarise_classification(probabilities: Float64, aggregate: Literal["mean", 
     predictive = 0.0 - np.add.reduce(_p_log_p(mean), axis=-1)
     expected = 0.0 - np.add.reduce(_p_log_p(probabilities).reshape(rows, -1), axis=-1) / n
     votes = _votes(probabilities)
+    scores = mean if aggregate == "mean" else votes
+    if weights is not None:
+        scores = mean_over_samples(probabilities * weights)
     return ClassificationSummary(
-        winners=(mean if aggregate == "mean" else votes).argmax(axis=-1),
+        winners=scores.argmax(axis=-1),
         probabilities=mean,
         std=_root(variance),
         stderr=_root(None if variance is None else variance / n),

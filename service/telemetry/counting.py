@@ -211,7 +211,10 @@ class _Sampled(_Asked):
         self._spreads = [_Spread(board, model, each, scale) for each in quantities]
 
     def count_answers(self, jobs: Sequence[Job], period: float) -> None:
-        """The uncertainty in the answers of a company; of what-ifs and of single samples nothing is counted."""
+        """The uncertainty in the answers of a company.
+
+        Of what-ifs, single samples, blocks and other methods than the default nothing is counted.
+        """
         samples = pairs = 0
         total, epistemic = self._spreads
         total.begin(period)
@@ -221,7 +224,8 @@ class _Sampled(_Asked):
             committee = job.sampling.committee
             samples += committee.samples
             pairs += committee.samples * len(job.rows)
-            if committee.p is None and committee.samples > 1:
+            by_default = committee.p is None and job.sampling.method == "dropout" and job.earlier is None
+            if by_default and committee.samples > 1:
                 comparable = committee.samples >= self._least_samples
                 for part in job.parts.values():
                     totals, epistemics = _uncertainty(part)

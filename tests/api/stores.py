@@ -10,7 +10,8 @@ import torch
 
 from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.features import ClassLabel, Feature, Target
-from models.manifest import Manifest, seal
+from models.manifest import Manifest, Member, seal
+from models.members import joined
 from models.repository import Repository, serialise
 from tests.networks import module_of
 
@@ -30,13 +31,16 @@ def publish(store: Path, name: str, version: str = "1", *, weight: float | None 
 def version_of(name: str, version: str = "1", *, weight: float | None = None, **options: Any) -> tuple[Manifest, bytes]:
     """A network of three inputs with random weights (or all of them `weight`): its manifest and its weights file.
 
-    `options` are those of the architecture, and `noise_variance` and `default_samples` of the manifest.
+    `options` are those of the architecture, and `noise_variance` and `default_samples` of the manifest. With `shares`
+    it is an ensemble, whose members have these weights.
     """
     manifest = {key: options.pop(key) for key in ("noise_variance", "default_samples") if key in options}
+    members = tuple(Member(weight=share) for share in options.pop("shares", ()))
     options.setdefault("head", RegressionHead(outputs=len(TARGETS)))
     architecture = Mlp(inputs=len(INPUTS), **{"hidden": (16,), "dropout": 0.5, **options})
     regression = isinstance(architecture.head, RegressionHead)
-    tensors = module_of(architecture, seed=int(version)).state_dict()
+    states = [module_of(architecture, seed=int(version) + n).state_dict() for n in range(len(members) or 1)]
+    tensors = joined(states) if members else states[0]
     if weight is not None:
         tensors = {key: torch.full_like(tensor, weight) for key, tensor in tensors.items()}
     weights = serialise(tensors)
@@ -48,6 +52,7 @@ def version_of(name: str, version: str = "1", *, weight: float | None = None, **
         inputs=INPUTS,
         outputs=TARGETS[: architecture.head.outputs] if regression else CLASSES,
         architecture=architecture,
+        members=members,
         **manifest,
     )
     return sealed, weights
@@ -69,6 +74,9 @@ def publish_all(store: Path) -> None:
     publish(store, "headed", head=RegressionHead(outputs=2, variance=True))
     publish(store, "colours", head=classes)
     publish(store, "undecided", head=classes, weight=0.0)  # every class has the same logit, exactly
+    publish(store, "trio", head=RegressionHead(outputs=2, variance=True), shares=(0.4, 0.3, 0.3))
+    publish(store, "rainbow", head=classes, shares=(0.2, 0.7, 0.1))
+    publish(store, "residual", hidden=(16, 16), residual=True)
     publish(store, "dry", dropout=0.0)
     publish(store, "huge", weight=1e19)
     publish(store, "huge-colours", weight=1e19, head=classes)

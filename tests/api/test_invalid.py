@@ -87,9 +87,9 @@ OPTIONS = [
     ('"dropout": NaN', "dropout", "must be a number from 0 to 1"),
     ('"dropout": [0.1, 0.2, 0.2]', "dropout", "must be a number from 0 to 1"),
     # Choices.
-    ('"method": "canary"', "method", "must be dropout or ensemble"),
-    ('"method": "Dropout"', "method", "must be dropout or ensemble"),
-    ('"method": null', "method", "must be dropout or ensemble"),
+    ('"method": "canary"', "method", "must be dropout, ensemble or moments"),
+    ('"method": "Dropout"', "method", "must be dropout, ensemble or moments"),
+    ('"method": null', "method", "must be dropout, ensemble or moments"),
     ('"aggregate": "median"', "aggregate", "must be mean, vote or weighted"),
     ('"aggregate": "vote"', "aggregate", "is for classifications; the samples of a regression are averaged"),
     ('"aggregate": "weighted"', "aggregate", "is for classifications; the samples of a regression are averaged"),

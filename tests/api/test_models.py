@@ -18,7 +18,7 @@ def test_the_list_has_every_model_sorted_by_name(server: Server) -> None:
     """Each shipped model is listed with exactly the contract's fields, ready, and with its manifest's digest."""
     listed = server.client.get("/v1/models").json()
     assert list(listed) == ["models"]
-    assert [entry["name"] for entry in listed["models"]] == ["breast-cancer", "diabetes", "digits"]
+    assert [entry["name"] for entry in listed["models"]] == ["breast-cancer", "diabetes", "digits", "digits-ensemble"]
     for entry in listed["models"]:
         manifest = json.loads((SHIPPED_STORE / entry["name"] / entry["version"] / "manifest.json").read_text())
         assert entry == {
@@ -74,7 +74,7 @@ def test_an_unknown_model_is_404_and_names_those_that_exist(server: Server, path
     send = server.client.post if path else server.client.get
     problem = assert_problem(send(f"/v1/models/canary{path}"), 404)
     assert problem["type"] == "urn:penumbra:problem:unknown-model"
-    assert "breast-cancer, diabetes, digits" in problem["detail"]
+    assert "breast-cancer, diabetes, digits, digits-ensemble" in problem["detail"]
     assert "canary" not in json.dumps(problem)
 
 

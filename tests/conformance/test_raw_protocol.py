@@ -191,7 +191,12 @@ def test_the_index_takes_any_body_that_says_nothing(server: Server) -> None:
     for body in (b"", b" \n", b"{}", b'{"ready": false}'):
         status, _, told = post(server, "/v2/repository/index", Sent(body))
         assert status == 200
-        assert [entry["name"] for entry in json.loads(told)] == ["breast-cancer", "diabetes", "digits"]
+        assert [entry["name"] for entry in json.loads(told)] == [
+            "breast-cancer",
+            "diabetes",
+            "digits",
+            "digits-ensemble",
+        ]
     for body, message in (
         (b"[]", "the body must be a JSON object"),
         (b'{"canary": 1}', "body: has 1 unknown name; known are ready"),

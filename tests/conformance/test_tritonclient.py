@@ -185,7 +185,12 @@ async def test_other_datatypes_are_converted_exactly(server: Server, call: Call,
 async def test_errors_are_the_clients_own_with_our_message(call: Call) -> None:
     """What the service says is the message of the exception that the client raises, with the status."""
     cases: list[tuple[Any, dict[str, Any], str, str]] = [
-        ("none", {}, "404", "there is no model of that name; there are: breast-cancer, diabetes, digits"),
+        (
+            "none",
+            {},
+            "404",
+            "there is no model of that name; there are: breast-cancer, diabetes, digits, digits-ensemble",
+        ),
         ("diabetes", {"model_version": "2"}, "404", "diabetes has no such version; there are: 1"),
         (
             "diabetes",
@@ -248,7 +253,12 @@ async def test_statistics_count(call: Call) -> None:
     for _ in range(3):
         await call("infer", "diabetes", tensor(ROWS))
     assert counted(await call("get_inference_statistics", "diabetes", "1")) == {"diabetes": (rows + 6, requests + 3)}
-    assert counted(await call("get_inference_statistics")).keys() == {"breast-cancer", "diabetes", "digits"}
+    assert counted(await call("get_inference_statistics")).keys() == {
+        "breast-cancer",
+        "diabetes",
+        "digits",
+        "digits-ensemble",
+    }
 
 
 async def test_the_repository_is_listed_with_an_empty_body(call: Call) -> None:
@@ -256,7 +266,7 @@ async def test_the_repository_is_listed_with_an_empty_body(call: Call) -> None:
     listed = await call("get_model_repository_index")
     assert listed == [
         {"name": name, "version": "1", "state": "READY", "reason": ""}
-        for name in ("breast-cancer", "diabetes", "digits")
+        for name in ("breast-cancer", "diabetes", "digits", "digits-ensemble")
     ]
 
 

@@ -85,7 +85,7 @@ def test_help_explains_every_command():
         (
             "train",
             [
-                "One or more of breast-cancer, diabetes, digits; or all.",
+                "One or more of breast-cancer, diabetes, digits, digits-ensemble; or all.",
                 "The same recipe gives the same digest",
                 "PENUMBRA_STORE",
             ],
@@ -115,7 +115,12 @@ def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "models", "list", "--json"], cwd=ROOT, env=environment, check=True, capture_output=True
     )
-    assert [line["name"] for line in json.loads(done.stdout)] == ["breast-cancer", "diabetes", "digits"]
+    assert [line["name"] for line in json.loads(done.stdout)] == [
+        "breast-cancer",
+        "diabetes",
+        "digits",
+        "digits-ensemble",
+    ]
     assert done.stderr == b""
 
 
@@ -300,7 +305,8 @@ def test_train_what_is_unknown(tmp_path):
     answer = Answer("train", "digits", "nope", "--store", tmp_path / "store")
     assert answer.code == 1
     assert answer.errors == (
-        "error: there is no recipe 'nope'; there are: breast-cancer, diabetes, digits, or all of them: all\n"
+        "error: there is no recipe 'nope'; "
+        "there are: breast-cancer, diabetes, digits, digits-ensemble, or all of them: all\n"
     )
     assert not (tmp_path / "store").exists()
 

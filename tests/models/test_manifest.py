@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.features import ClassLabel, Feature, Target
-from models.manifest import ANSWERING_PARTS, Distribution, Manifest, ValidationUncertainty, answer_digest
+from models.manifest import ANSWERING_PARTS, Distribution, Manifest, Member, ValidationUncertainty, answer_digest
 from tests.models.examples import SMALL, sealed, specs
 
 X = Feature(name="x", range=(-1.0, 1.0))
@@ -69,6 +69,7 @@ def test_digest_in_full():
             "architecture": TWO_CLASSES,
         },
         {"noise_variance": (1.0,)},
+        {"members": (Member(weight=0.5), Member(weight=0.5))},
         {"default_samples": 101},
         {"calibration": {"temperature": 1.5}},
     ],

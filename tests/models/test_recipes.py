@@ -28,8 +28,8 @@ from models.repository import Repository
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = Repository(ROOT / "models" / "store")
-NAMES = ("breast-cancer", "diabetes", "digits")
-CLASSIFIERS = ("breast-cancer", "digits")
+NAMES = ("breast-cancer", "diabetes", "digits", "digits-ensemble")
+CLASSIFIERS = ("breast-cancer", "digits", "digits-ensemble")
 
 
 def held_out(name):
@@ -40,18 +40,25 @@ def held_out(name):
     return torch.from_numpy(standardise(data.inputs[test], manifest.inputs)), data.targets[test]
 
 
-def network_of(name):
-    """The shipped network in eval mode."""
+def networks_of(name):
+    """The shipped network in eval mode, or an ensemble's members."""
     model = STORE.load(name)
-    network = build(model.manifest.architecture)
-    network.load_state_dict(dict(model.tensors))
-    return network.eval()
+    networks = [build(model.manifest.architecture) for _ in model.networks]
+    for network, tensors in zip(networks, model.networks, strict=True):
+        network.load_state_dict(dict(tensors))
+    return [network.eval() for network in networks]
+
+
+def network_of(name):
+    """The shipped network, or the first member, in eval mode."""
+    return networks_of(name)[0]
 
 
 def full_network(name, rows):
-    """The full network's outputs [rows, width]."""
+    """The full network's outputs [rows, width]; an ensemble's are logits of its members' mean probabilities."""
     with torch.no_grad():
-        return network_of(name)(rows).double().numpy()
+        outputs = [network(rows).double().numpy() for network in networks_of(name)]
+    return outputs[0] if len(outputs) == 1 else np.log(softmax(outputs, axis=-1).mean(axis=0))
 
 
 def test_every_recipe_ships():
@@ -110,7 +117,8 @@ def test_accuracy_worked_out_again(name):
     assert (logits.argmax(axis=1) == targets).mean() == pytest.approx(recorded["accuracy_full_network"], abs=1e-9)
     assert np.log(chances).mean() == pytest.approx(recorded["log_likelihood_full_network"], rel=1e-3)
 
-    committee = softmax(monte_carlo(network_of(name), rows), axis=-1).mean(axis=0)
+    draws = np.concatenate([monte_carlo(network, rows) for network in networks_of(name)])
+    committee = softmax(draws, axis=-1).mean(axis=0)
     one_row = 1 / len(targets)  # other hardware may draw a row on the border to the other side
     assert (committee.argmax(axis=1) == targets).mean() == pytest.approx(recorded["accuracy"], abs=1.5 * one_row)
 

@@ -132,11 +132,10 @@ def parameters(model: ServedModel, sampling: Sampling | None, fields: Mapping[st
     if sampling is None:
         return digest
     committee, interval = sampling.committee, fields.get("interval")
+    sampled = {"seed": committee.seed, "first_sample": committee.first_sample, "samples": committee.samples}
     return {
         **digest,
-        "seed": committee.seed,
-        "first_sample": committee.first_sample,
-        "samples": committee.samples,
+        **(sampled if sampling.method != "moments" else {"approximate": True}),
         "method": sampling.method,
         **({"interval": interval["level"], "interval_kind": interval["kind"]} if interval else {}),
     }

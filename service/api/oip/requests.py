@@ -210,7 +210,7 @@ def _wanted(listed: Any, binary: bool) -> tuple[Wanted, ...]:
 def _options(parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The native options that the parameters are; None where they ask for no sampling."""
     options = {option: parameters[name] for name, option in _OPTIONS.items() if name in parameters}
-    if not {"seed", "samples"} & options.keys():
+    if not {"seed", "samples"} & options.keys() and options.get("method") != "moments":
         if options:
             name = _PARAMETERS[next(iter(options))]
             raise InvalidRequest([(f"parameters.{name}", "is about sampling: send seed or samples, too")])
@@ -219,6 +219,8 @@ def _options(parameters: dict[str, Any]) -> dict[str, Any] | None:
         if not _SEED.fullmatch(seed):
             raise InvalidRequest([("parameters.seed", f"must be a whole number from 0 to {MAX_SEED}, or its digits")])
         options["seed"] = int(seed)
+    if isinstance(options.get("samples"), dict):  # the protocol's parameters are texts, numbers and truths
+        raise InvalidRequest([("parameters.samples", "must be a whole number; targets are for /v1")])
     if "quantiles" in options:
         options["quantiles"] = _quantiles(options["quantiles"])
     return options

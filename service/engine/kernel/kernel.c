@@ -32,11 +32,12 @@ typedef struct {
     int32_t generator_blocks, kept;   // of a sample; residual blocks that are open at once
 } Network;
 
-// Some samples × rows of a query. Pair (sample, row) has its outputs at first_pair + sample · stride + row.
+// Some samples × rows of a query. Pair (sample, row) has its outputs at first_pair + sample · stride + row; its masks
+// are those of sample number first_sample + sample · step.
 typedef struct {
     uint64_t seed, first_sample;
     int64_t first_pair, first_row;
-    int32_t samples, rows, stride;
+    int32_t samples, rows, stride, step;
 } Part;
 
 // What is in hand: `pairs` rows of x, those of a sample (`rows` of them) following one another.
@@ -314,7 +315,9 @@ void evaluate(const Network *net, const Part *parts, int32_t count, const float 
             const int open = b.open, most = BLOCK / some;
             for (int sample = 0; sample < part->samples; sample += most) {
                 const int samples = part->samples - sample < most ? part->samples - sample : most;
-                draw(part->seed, part->first_sample + sample, samples, net->generator_blocks, words);
+                for (int s = 0; s < samples; s++)
+                    draw(part->seed, part->first_sample + (uint64_t)(sample + s) * (unsigned)part->step, 1,
+                         net->generator_blocks, words + (int64_t)s * net->generator_blocks * (BLOCK_LANES / 4));
                 b = (Block){first, second, kept, size, samples * some, some, open, (const uint16_t *)words,
                             net->generator_blocks * BLOCK_LANES, cut, indices};
                 for (int s = 0; s < samples; s++) {

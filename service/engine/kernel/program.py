@@ -29,12 +29,15 @@ _NETWORK = np.dtype(
     + [(name, "i4") for name in ("shared", "count", "inputs", "outputs", "widest", "generator_blocks", "kept")],
     align=True,
 )
-_PART = struct.Struct("=QQqqiiixxxx")
+_PART = struct.Struct("=QQqqiiii")
 _KINDS = ("product", "normalise", "drop", "keep", "add", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh")
 
 
 class Part(NamedTuple):
-    """Samples × rows of a query: pair (sample, row) has its outputs at first_pair + sample · stride + row."""
+    """Samples × rows of a query: pair (sample, row) has its outputs at first_pair + sample · stride + row.
+
+    Its masks are those of sample number first_sample + sample · step.
+    """
 
     seed: int
     first_sample: int
@@ -43,6 +46,7 @@ class Part(NamedTuple):
     samples: int
     rows: int
     stride: int
+    step: int
 
 
 def filled(width: int) -> int:
@@ -62,6 +66,15 @@ def panels(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     biases = torch.zeros(wide.shape[1])
     biases[:outputs] = bias + 0.0  # a negative zero would show whether dropped inputs were added
     return torch.cat(laid), biases
+
+
+def unpanelled(laid: Tensor, inputs: int) -> Tensor:
+    """A weight [inputs, filled outputs] from its panels."""
+    width = laid.numel() // inputs
+    starts = range(0, width, PANEL)
+    return torch.cat(
+        [laid[start * inputs :][: inputs * min(PANEL, width - start)].view(inputs, -1) for start in starts], 1
+    )
 
 
 class Program:
