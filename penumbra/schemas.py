@@ -13,6 +13,8 @@ from typing_extensions import TypedDict
 
 MAX_SEED = 2**53 - 1
 MAX_QUANTILES = 32
+# Of a sampling with a target: samples that are always taken, and the most that are.
+MIN_SAMPLES, MAX_SAMPLES = 32, 4096
 
 _WholeNumber = Annotated[int, Strict()]
 _OpenUnit = Annotated[float, Strict(), Field(gt=0, lt=1)]
@@ -35,6 +37,22 @@ class PredictRequest(TypedDict):
     inputs: Rows
 
 
+class SampleTarget(TypedDict, total=False):
+    """As many samples as it takes, in blocks, until every mean's Monte Carlo standard error is at most the target."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    target_stderr: Required[
+        Annotated[float, Strict(), Field(gt=0, description="In the units of the mean, or of a probability.")]
+    ]
+    min: Annotated[
+        _WholeNumber, Field(ge=1, description=f"Stop at no fewer. Default: {MIN_SAMPLES}, or max if that is less.")
+    ]
+    max: Annotated[
+        _WholeNumber, Field(ge=1, description=f"Stop here anyway. Default: {MAX_SAMPLES}, or min if that is more.")
+    ]
+
+
 class SampleOptions(TypedDict, total=False):
     """How to sample: every field of a sampling request but its rows."""
 
@@ -44,7 +62,10 @@ class SampleOptions(TypedDict, total=False):
         _WholeNumber,
         Field(ge=0, le=MAX_SEED, description="Names the committee. Omitted: drawn at random, and returned."),
     ]
-    samples: Annotated[_WholeNumber, Field(ge=1, description="Thinned networks to ask. Default: the manifest's.")]
+    samples: Annotated[
+        Annotated[_WholeNumber, Field(ge=1)] | SampleTarget,
+        Field(description="Thinned networks to ask, or how well to know their mean. Default: the manifest's number."),
+    ]
     first_sample: Annotated[
         _WholeNumber, Field(ge=0, le=MAX_SEED, description="Index of the first sample. Default: 0.")
     ]
@@ -159,6 +180,9 @@ class _Sample(BaseModel):
     first_sample: int
     samples: int
     method: Literal["dropout", "ensemble"]
+    converged: Annotated[bool | None, Field(description="Only where a target was given: whether it was reached.")] = (
+        None
+    )
 
 
 class RegressionSample(_Sample):
@@ -187,6 +211,25 @@ class ClassSample(_Sample):
     variation_ratio: PerRow
     votes: Annotated[list[list[int]], Field(description="rows × classes: how many samples chose each class.")]
     draws: Annotated[list[Matrix], Field(description="samples × rows × classes")] | None = None
+
+
+class Progress(BaseModel):
+    """How far a sampling has come: `samples` are done, of so many at most."""
+
+    samples: int
+    of: int
+
+
+class RunningRegressionSample(RegressionSample):
+    """What a stream reports after a block: the answer that these samples alone would give, without their draws."""
+
+    progress: Progress
+
+
+class RunningClassSample(ClassSample):
+    """What a stream reports after a block: the answer that these samples alone would give, without their draws."""
+
+    progress: Progress
 
 
 class FieldError(BaseModel):

@@ -109,17 +109,24 @@ class Batcher:
         self._small_seconds = 0.0
         self._flushing = self._sweeping = self._closing = False
 
-    async def run(self, job: Job, patience: float, gone: Callable[[], bool] = lambda: False) -> Timings:
+    async def run(
+        self, job: Job, patience: float, gone: Callable[[], bool] = lambda: False, *, begun: bool = False
+    ) -> Timings:
         """Evaluates a job, alone or in company; returns when it is done.
 
+        A job that continues what has `begun` waits its turn again, but is not refused as long as others are taken;
+        where its caller has hung up meanwhile it is not even put in line.
         Raises QueueFull or ShuttingDown at once, DeadlineExceeded when `patience` seconds pass before it begins,
         CallerGone when `gone` says that nobody waits for the answer, and whatever the evaluation raises.
         """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
+        if begun and gone():
+            self.abandoned += 1
+            raise CallerGone("the caller hung up")
         seconds = job.seconds
-        self._admit(seconds)
+        self._admit(seconds, begun=begun)
         now = self._clock()
         entry = _Admitted(job, seconds, loop.create_future(), now, now + patience, gone)
         self._admitted.add(entry)
@@ -167,11 +174,11 @@ class Batcher:
         self._closing = True
         self._turns.close()
 
-    def _admit(self, seconds: float) -> None:
+    def _admit(self, seconds: float, *, begun: bool) -> None:
         if self._closing:
             raise ShuttingDown("the service is shutting down")
         full = len(self._admitted) >= self._max_queue or self._seconds + seconds > self._max_seconds
-        if full and self._admitted:
+        if full and self._admitted and not begun:
             self.refused += 1
             retry_after = min(max(1, math.ceil(self._seconds / self.threads)), _LONGEST_RETRY)
             raise QueueFull("as much work as may is waiting already", retry_after)

@@ -6,13 +6,15 @@ Knows nothing of HTTP, of how models come and go (`catalogue`), and of how reque
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from models.features import Float64
 from models.repository import Repository
+from service import blocks
 from service.agreement import Agreement
 from service.batching import Batcher, Timings
 from service.catalogue import Catalogue, Load
@@ -50,15 +52,44 @@ class Inference:
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
-        return await self._run(Job(model, rows, model.full), patience, gone)
+        job = Job(model, rows, model.full)
+        with self._counted(job) as spent:
+            spent.append(await self._batcher.run(job, patience, gone))
+        return job.answer(), spent[0]
 
     async def sample(
         self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
     ) -> tuple[Sampled, Timings]:
-        """Asks a committee.
+        """Asks a committee: all at once or, where there is a target, block by block until it is reached.
 
         Raises NotApplicable where the model has no members or no active dropout, before anything is computed.
         """
+        job, target = self._sampling(model, sampling), sampling.target
+        with self._counted(job) as spent:
+            if target is None:
+                spent.append(await self._batcher.run(job, patience, gone))
+                return job.answer(), spent[0]
+            ends = (end for end in blocks.ends(job.samples) if end >= target.least)
+            async for so_far in self._blocks(job, ends, patience, gone):
+                told, timings = so_far
+                spent.append(timings)
+            return told, _total(spent)
+
+    async def stream(
+        self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
+    ) -> AsyncGenerator[tuple[Sampled, Timings], None]:
+        """The same as it grows: after each block of samples what all so far say; the last is what `sample` gives.
+
+        Between two blocks nothing is computed, and nothing waits. Raises what `sample` raises, at first or later.
+        """
+        job = self._sampling(model, sampling)
+        with self._counted(job) as spent:
+            async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone):
+                spent.append(timings)
+                yield told, timings
+
+    def _sampling(self, model: ServedModel, sampling: Sampling) -> Job:
+        """A sampling as a job. Raises NotApplicable."""
         name, committee = model.manifest.name, sampling.committee
         if sampling.method == "ensemble":
             raise NotApplicable(f"{name} has no ensemble members: ask for method dropout")
@@ -67,16 +98,42 @@ class Inference:
         cut = model.network.cut(committee.p)
         if not cut.after:
             raise NotApplicable(f"{name} has no active dropout here, so every sample would be the same: ask predict")
-        return await self._run(Job(model, sampling.rows, cut, sampling, self._masks), patience, gone)
+        return Job(model, sampling.rows, cut, sampling, self._masks)
 
-    async def _run(self, job: Job, patience: float, gone: Gone) -> tuple[Any, Timings]:
+    async def _blocks(
+        self, job: Job, ends: Iterable[int], patience: float, gone: Gone
+    ) -> AsyncGenerator[tuple[Sampled, Timings], None]:
+        """A sampling up to each of these ends in turn, and what it took, until its target is reached."""
+        assert job.sampling is not None, "a prediction has no blocks. This is a bug."
+        target, earlier = job.sampling.target, None
+        for end in ends:
+            block = job.block(earlier, end)
+            # Who was taken once need not hurry any more, only wait for its turn.
+            timings = await self._batcher.run(
+                block, math.inf if earlier is not None else patience, gone, begun=earlier is not None
+            )
+            told: Sampled = block.answer()
+            if target is not None:
+                told = told._replace(converged=end >= target.least and told.reaches(target))
+            yield told, timings
+            if told.converged:
+                return
+            earlier = block.outputs
+
+    @contextmanager
+    def _counted(self, job: Job) -> Iterator[list[Timings]]:
+        """Counts a request when it ends; what its evaluations took is put into the list."""
         manifest = job.model.manifest
         counts = self.counts[manifest.name, manifest.version]
-        began = time.monotonic()
+        began, spent = time.monotonic(), list[Timings]()
         try:
-            timings = await self._batcher.run(job, patience, gone)
+            yield spent
         except BaseException:
             counts.failed(time.monotonic() - began)
             raise
-        counts.answered(len(job.rows), timings.queue, timings.compute)
-        return job.answer(), timings
+        total = _total(spent)
+        counts.answered(len(job.rows), total.queue, total.compute)
+
+
+def _total(spent: Iterable[Timings]) -> Timings:
+    return Timings(sum(one.queue for one in spent), sum(one.compute for one in spent))

@@ -7,7 +7,7 @@ Neither changes a bit of what each would get alone. Knows nothing of queues or H
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby
 from operator import attrgetter
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from models.features import Float32, Float64, InvalidRows
+from service.blocks import Target
 from service.engine import cost, uncertainty
 from service.engine.evaluate import evaluation
 from service.engine.evaluation import Piece
@@ -33,7 +34,8 @@ SUMMARY_NUMBERS = 1 << 17
 class Sampling(NamedTuple):
     """A sampling request, validated: rows [rows, inputs] in raw units, and whom to ask about what.
 
-    `seeded` says whether the caller chose the seed, so that the answer can be asked for again.
+    `seeded` says whether the caller chose the seed, so that the answer can be asked for again. With a `target` the
+    committee's samples are the most that may be taken.
     """
 
     rows: Float64
@@ -44,6 +46,7 @@ class Sampling(NamedTuple):
     level: float = 0.9
     quantiles: tuple[float, ...] = ()
     return_draws: bool = False
+    target: Target | None = None
 
 
 class Prediction(NamedTuple):
@@ -54,10 +57,19 @@ class Prediction(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """What a committee says; `draws` is [samples, rows, outputs] where it was asked for."""
+    """What a committee of so many samples says; `draws` is [samples, rows, outputs] where it was asked for.
+
+    `converged` says whether a target was reached; None where there was none.
+    """
 
     summary: RegressionSummary | ClassificationSummary
     draws: Float64 | None
+    samples: int
+    converged: bool | None = None
+
+    def reaches(self, target: Target) -> bool:
+        """Whether every mean's standard error is known, and at most the target's."""
+        return self.summary.stderr is not None and bool((self.summary.stderr <= target.stderr).all())
 
 
 Answer: TypeAlias = Prediction | Sampled
@@ -65,7 +77,11 @@ Answer: TypeAlias = Prediction | Sampled
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`."""
+    """Rows [rows, inputs] in raw units for one model; without a sampling it is a prediction. See `batching.Job`.
+
+    A block is a job that continues another: `earlier` are the outputs [samples, rows, width] of the samples before its
+    own, and it answers for all of them, which it leaves in `outputs`.
+    """
 
     model: ServedModel
     rows: Float64
@@ -75,6 +91,17 @@ class Job:
     failure: Exception | None = None
     # Parts of the answer by their first row: a large job is summarised in several pieces.
     parts: dict[int, Answer] = field(default_factory=dict)
+    earlier: Float32 | None = None
+    outputs: Float32 | None = None
+
+    def block(self, earlier: Float32 | None, end: int) -> Job:
+        """The part of a sampling from the end of `earlier` (None: the beginning) up to so many samples."""
+        assert self.sampling is not None, "a prediction has no blocks. This is a bug."
+        if earlier is None:
+            earlier = np.empty((0, len(self.rows), self.model.network.outputs), np.float32)
+        committee, done = self.sampling.committee, len(earlier)
+        own = committee._replace(samples=end - done, first_sample=committee.first_sample + done)
+        return replace(self, sampling=self.sampling._replace(committee=own), parts={}, earlier=earlier)
 
     @property
     def committee(self) -> Committee | None:
@@ -87,14 +114,24 @@ class Job:
         return self.sampling.committee.samples if self.sampling else 1
 
     @property
+    def samples_before(self) -> int:
+        """Samples that were evaluated earlier, and are summarised with these."""
+        return 0 if self.earlier is None else len(self.earlier)
+
+    @property
     def seconds(self) -> float:
         """About how long one core takes for it."""
-        return cost.seconds(self.model.network, self.cut, len(self.rows), self.samples)
+        return cost.seconds(self.model.network, self.cut, len(self.rows), self.samples, self.samples_before)
 
     @property
     def company(self) -> Hashable:
-        """One company for all predictions of a network, and one for its committees with the same dropout."""
+        """One company for all predictions of a network, and one for its committees with the same dropout.
+
+        Blocks go alone.
+        """
         network, committee = self.model.network, self.committee
+        if self.earlier is not None:
+            return None
         if committee is None:
             return id(network), "full"
         return id(network), committee.p
@@ -104,7 +141,7 @@ class Job:
         """Jobs of a company for which this is equal are summarised together."""
         asked = self.sampling
         options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws) if asked else ()
-        return self.samples, len(self.rows), *options
+        return self.samples_before + self.samples, len(self.rows), *options
 
     def stages(self, company: Sequence[Job], threads: int) -> Iterator[Sequence[Piece]]:
         """The evaluation's stages, then one that leaves answers or failures with the jobs.
@@ -117,7 +154,11 @@ class Job:
         queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
         asked = evaluation(self.model.network, queries, threads, cut=self.cut, cache=self.cache)
         yield from asked.stages()
-        yield _conclusions(jobs, asked.outputs)
+        outputs = asked.outputs
+        if self.earlier is not None:
+            self.outputs = np.concatenate([self.earlier, asked.of(0)])
+            outputs = self.outputs.reshape(-1, outputs.shape[-1])
+        yield _conclusions(jobs, outputs)
 
     def answer(self) -> Any:
         """The answer, once all stages are done."""
@@ -180,14 +221,15 @@ def _answer(job: Job, outputs: Float32) -> Answer:
         if sampling is None:
             return Prediction(draws[..., 0], None)
         aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
-        return Sampled(uncertainty.summarise_classification(draws, aggregate), _laid_out(draws, sampling))
+        told = uncertainty.summarise_classification(draws, aggregate)
+        return Sampled(told, _laid_out(draws, sampling), len(outputs))
     regression = job.model.regression_draws(outputs)
     if sampling is None:
         known = regression.variances is not None and manifest.noise_variance is None
         std = np.sqrt(regression.variances[..., 0]) if known and regression.variances is not None else None
         return Prediction(regression.means[..., 0], std)
     summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
-    return Sampled(summary, _laid_out(regression.means, sampling))
+    return Sampled(summary, _laid_out(regression.means, sampling), len(outputs))
 
 
 def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:
@@ -199,7 +241,8 @@ def _rows(answer: Answer, some: slice) -> Answer:
     """The part of an answer that is about these rows."""
     if isinstance(answer, Prediction):
         return Prediction(answer.mean[some], None if answer.aleatoric_std is None else answer.aleatoric_std[some])
-    return Sampled(answer.summary.some(some), None if answer.draws is None else answer.draws[:, some])
+    draws = None if answer.draws is None else answer.draws[:, some]
+    return Sampled(answer.summary.some(some), draws, answer.samples)
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -208,4 +251,4 @@ def joined(parts: Sequence[Any]) -> Any:
         return uncertainty.joined(parts)
     draws = [part.draws for part in parts if part.draws is not None]
     summary = uncertainty.joined([part.summary for part in parts])
-    return Sampled(summary, np.concatenate(draws, axis=1) if draws else None)
+    return Sampled(summary, np.concatenate(draws, axis=1) if draws else None, parts[0].samples)

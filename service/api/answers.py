@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from service.api.edge import Answer, Headers
 from service.batching import Timings
 
@@ -15,7 +17,7 @@ def not_modified(tag: bytes) -> Answer:
     return Answer(304, [(b"etag", tag), _PRIVATE])
 
 
-def answered(media: Headers, body: bytes, timings: Timings, tag: bytes | None) -> Answer:
+def answered(media: Headers, body: bytes | AsyncIterator[bytes], timings: Timings, tag: bytes | None) -> Answer:
     """A computed answer; `media` says what its body is, no `tag` that it can't be asked for again."""
     queue, compute = timings.queue * 1e3, timings.compute * 1e3
     timing = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (queue, compute, queue + compute)

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from models.features import Float64, read_rows
-from penumbra.schemas import MAX_QUANTILES, MAX_SEED, SampleOptions
+from penumbra.schemas import MAX_QUANTILES, MAX_SAMPLES, MAX_SEED, MIN_SAMPLES, SampleOptions, SampleTarget
+from service.blocks import Target
 from service.engine.query import Committee
 from service.errors import MAX_COMPLAINTS, InvalidRequest
 from service.jobs import Sampling
@@ -39,6 +40,9 @@ _UNIT = "must be a number above 0 and below 1"
 _RULES = {
     "seed": f"must be a whole number from 0 to {MAX_SEED}, {_PLAIN}",
     "samples": f"must be a whole number from 1, {_PLAIN}",
+    "samples.target_stderr": "must be a number above 0",
+    "samples.min": f"must be a whole number from 1, {_PLAIN}",
+    "samples.max": f"must be a whole number from 1, {_PLAIN}",
     "first_sample": f"must be a whole number from 0 to {MAX_SEED}, {_PLAIN}",
     "method": "must be dropout or ensemble",
     "aggregate": "must be mean, vote or weighted",
@@ -69,7 +73,7 @@ def read_options(fields: Mapping[str, Any]) -> Options:
     try:
         options: Options = _OPTIONS.validate_python(fields)
     except ValidationError as error:
-        raise InvalidRequest(_complaints(error)) from None
+        raise InvalidRequest(_complaints(error, fields)) from None
     return options
 
 
@@ -87,9 +91,11 @@ def sampling_of(
         raise InvalidRequest([("aggregate", "is for classifications; the samples of a regression are averaged")])
     if manifest.task == "classification" and "quantiles" in options:
         raise InvalidRequest([("quantiles", "are for regressions")])
-    samples, first = options.get("samples", manifest.default_samples), options.get("first_sample", 0)
+    samples, target = _samples(options.get("samples", manifest.default_samples))
+    first = options.get("first_sample", 0)
     draws = options.get("return_draws", False)
-    _check_sizes(rows, samples, first, len(manifest.outputs), draws=draws, limits=limits)
+    name = "samples.max" if target else "samples"
+    _check_sizes(rows, samples, first, len(manifest.outputs), draws=draws, limits=limits, name=name)
     return Sampling(
         rows=read(),
         committee=Committee(
@@ -104,7 +110,19 @@ def sampling_of(
         level=options.get("interval", 0.9),
         quantiles=tuple(options.get("quantiles", ())),
         return_draws=draws,
+        target=target,
     )
+
+
+def _samples(asked: int | SampleTarget) -> tuple[int, Target | None]:
+    """How many samples to take, or how many at most and until when. Raises InvalidRequest."""
+    if isinstance(asked, int):
+        return asked, None
+    least = asked.get("min", min(MIN_SAMPLES, asked.get("max", MIN_SAMPLES)))
+    most = asked.get("max", max(MAX_SAMPLES, least))
+    if least > most:
+        raise InvalidRequest([("samples.min", "must be at most samples.max")])
+    return most, Target(asked["target_stderr"], least)
 
 
 def _check_fields(body: dict[str, Any], known: dict[str, None]) -> None:
@@ -120,27 +138,45 @@ def _rows(body: dict[str, Any]) -> int:
     return len(body["inputs"]) if isinstance(body["inputs"], list) else 0
 
 
-def _check_sizes(rows: int, samples: int, first: int, outputs: int, *, draws: bool, limits: Settings) -> None:
+def _check_sizes(
+    rows: int, samples: int, first: int, outputs: int, *, draws: bool, limits: Settings, name: str = "samples"
+) -> None:
     """Refuses what would be too large, before anything of that size exists."""
     if rows > limits.max_rows:
         raise InvalidRequest([("inputs", f"has {rows} rows; at most {limits.max_rows} are taken")])
     if samples > limits.max_samples:
-        raise InvalidRequest([("samples", f"must be at most {limits.max_samples}")])
+        raise InvalidRequest([(name, f"must be at most {limits.max_samples}")])
     if first + samples - 1 > MAX_SEED:
         raise InvalidRequest([("first_sample", f"+ samples must be at most {MAX_SEED + 1}")])
     if rows * samples > limits.max_evaluations:
-        raise InvalidRequest([("samples", f"× rows must be at most {limits.max_evaluations}; split the request")])
+        raise InvalidRequest([(name, f"× rows must be at most {limits.max_evaluations}; split the request")])
     numbers = rows * samples * outputs
     if numbers > limits.max_numbers:
-        raise InvalidRequest([("samples", f"× rows × outputs must be at most {limits.max_numbers}; split the request")])
+        raise InvalidRequest([(name, f"× rows × outputs must be at most {limits.max_numbers}; split the request")])
     if draws and numbers > limits.max_returned_draws:
         raise InvalidRequest([("return_draws", f"would return more than {limits.max_returned_draws} numbers")])
 
 
-def _complaints(error: ValidationError) -> list[tuple[str, str]]:
+def _complaints(error: ValidationError, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rules that were broken, and where: a list's item is named like `quantiles[3]`."""
-    complaints = []
-    for found in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_COMPLAINTS]:
+    complaints: dict[str, str] = {}
+    for found in error.errors(include_url=False, include_input=False, include_context=False):
         option, *place = map(str, found["loc"])
-        complaints.append((option + "".join(f"[{part}]" for part in place), _UNIT if place else _RULES[option]))
-    return complaints
+        if option == "samples":
+            complaints |= _about_samples(place, found["type"], targeted=isinstance(fields[option], dict))
+        else:
+            complaints[option + "".join(f"[{part}]" for part in place)] = _UNIT if place else _RULES[option]
+    return list(complaints.items())[:MAX_COMPLAINTS]
+
+
+def _about_samples(place: list[str], kind: str, *, targeted: bool) -> dict[str, str]:
+    """What is wrong with `samples`, which may be two things: `place` begins with the one that it failed to be."""
+    option, *part = place
+    if not targeted:
+        return {"samples": _RULES["samples"]}
+    if option != SampleTarget.__name__:
+        return {}
+    known = ", ".join(SampleTarget.__annotations__)
+    if kind == "extra_forbidden":  # its name is the caller's
+        return {"samples": f"has an unknown field; known are {known}"}
+    return {f"samples.{part[0]}": "is missing" if kind == "missing" else _RULES[f"samples.{part[0]}"]}

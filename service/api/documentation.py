@@ -36,6 +36,20 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
             },
         },
         "unseeded": {"summary": "The seed is drawn and returned", "value": {"inputs": [_DIABETES]}},
+        "target": {
+            "summary": "As many samples as it takes to know the mean to half a unit",
+            "value": {
+                "inputs": [_DIABETES],
+                "samples": {"target_stderr": 0.5, "min": 100, "max": 10_000},
+                "seed": 7,
+            },
+        },
+    },
+    "sample/stream": {
+        "seeded": {
+            "summary": "A thousand thinned networks, told as they come",
+            "value": {"inputs": [_DIABETES], "samples": 1000, "seed": 7},
+        },
     },
 }
 MEANINGS = {
@@ -58,7 +72,8 @@ HEADERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("X-Request-ID", {"type": "string"}, "Returned if it is sane."),
     ("If-None-Match", {"type": "string"}, "A tag of an earlier answer: 304 if this one would be the same."),
 )
-_STATUSES = {"predict": (400, 404, 413, 415, 422, 503, 504), "sample": (400, 404, 409, 413, 415, 422, 503, 504)}
+_PREDICT_STATUSES = (400, 404, 413, 415, 422, 503, 504)
+_SAMPLE_STATUSES = (400, 404, 409, 413, 415, 422, 503, 504)
 _OPERATIONS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
     "predict": (
         "Predict: the full network's deterministic answer",
@@ -67,6 +82,11 @@ _OPERATIONS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
     ),
     "sample": ("Sample: a committee's answer and how far to trust it", schemas.RegressionSample, schemas.ClassSample),
 }
+_STREAM = (
+    "Server-sent events: `running` after each block of samples, with the answer that the samples so far give and how "
+    "far it has come; then `answer`, whose data are the very body that `sample` gives. Where something goes wrong "
+    "after the first block, the last event is a `problem`."
+)
 
 
 def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 - reads as a table where it is used
@@ -107,19 +127,26 @@ def _drop_unused_422(document: dict[str, Any]) -> None:
 def _paths() -> dict[str, Any]:
     return {
         f"/v1/models/{{name}}{version}/{verb}": {"post": _operation(verb, versioned=bool(version))}
-        for verb in _OPERATIONS
+        for verb in _EXAMPLES
         for version in ("", "/versions/{version}")
     }
 
 
-def _operation(verb: str, versioned: bool) -> dict[str, Any]:
-    summary, *answers = _OPERATIONS[verb]
-    answer = {"anyOf": [{"$ref": REFERENCE.format(model=model.__name__)} for model in answers]}
-    request = {"predict": "PredictRequest", "sample": "SampleRequest"}[verb]
+def _operation(verb: str, *, versioned: bool) -> dict[str, Any]:
+    if verb in _OPERATIONS:
+        summary, *answers = _OPERATIONS[verb]
+        body = {"anyOf": [{"$ref": REFERENCE.format(model=model.__name__)} for model in answers]}
+        answer = {"description": "The answer", "content": {"application/json": {"schema": body}}}
+    else:
+        summary = "Stream: a committee's answer as it grows"
+        answer = {"description": _STREAM, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    request, statuses = (
+        ("PredictRequest", _PREDICT_STATUSES) if verb == "predict" else ("SampleRequest", _SAMPLE_STATUSES)
+    )
     return {
         "tags": ["inference"],
         "summary": summary + (", of one version" if versioned else ""),
-        "operationId": f"{verb}{'_version' if versioned else ''}",
+        "operationId": f"{verb.rpartition('/')[2]}{'_version' if versioned else ''}",
         "parameters": parameters(versioned),
         "requestBody": {
             "required": True,
@@ -131,9 +158,9 @@ def _operation(verb: str, versioned: bool) -> dict[str, Any]:
             },
         },
         "responses": {
-            "200": {"description": "The answer", "content": {"application/json": {"schema": answer}}},
+            "200": answer,
             "304": {"description": "The answer is the one that the caller has"},
-            **{str(status): response for status, response in PROBLEMS(*_STATUSES[verb]).items()},
+            **{str(status): response for status, response in PROBLEMS(*statuses).items()},
         },
     }
 

@@ -6,7 +6,7 @@ Knows nothing of models, and nothing of the framework that serves all but the ho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import to_thread
@@ -30,11 +30,11 @@ _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
 
 class Answer(NamedTuple):
-    """What goes back, but for its length and the request's id."""
+    """What goes back, but for its length and the request's id; a body of unknown length comes chunk by chunk."""
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes | AsyncIterator[bytes] = b""
 
 
 class Exchange(Trail):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -117,15 +117,29 @@ class Hot:
             bug = error
             status, headers, body = problems.of_bug(exchange.request_id, scope["path"])
         observer.answered(exchange, status, known or bug)
-        if status != 304:
+        if status != 304 and isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", exchange.request_id))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        for start in range(0, len(body) or 1, _SLICE):
-            more = start + _SLICE < len(body)
-            await send({"type": "http.response.body", "body": body[start : start + _SLICE], "more_body": more})
+        if isinstance(body, bytes):
+            await _send(send, body, last=True)
+        else:
+            await _send_all(send, body)
         if bug is not None:
             raise bug
+
+
+async def _send(send: Send, body: bytes, *, last: bool) -> None:
+    for start in range(0, len(body) or 1, _SLICE):
+        more = start + _SLICE < len(body) or not last
+        await send({"type": "http.response.body", "body": body[start : start + _SLICE], "more_body": more})
+
+
+async def _send_all(send: Send, chunks: AsyncIterator[bytes]) -> None:
+    """Sends chunks as they come, at the pace of the connection: none is asked for before the last one is on its way."""
+    async for chunk in chunks:
+        await _send(send, chunk, last=False)
+    await _send(send, b"", last=True)
 
 
 def _sent(scope: Scope) -> bytes:

@@ -17,9 +17,10 @@ from service.api.answers import JSON, answered, not_modified
 from service.api.documentation import PROBLEMS
 from service.api.edge import Answer, Exchange
 from service.api.encoding import encode
+from service.api.events import MEDIA, stream_of
 from service.api.hot import Handler
 from service.inference import Inference
-from service.jobs import Sampling
+from service.jobs import Sampled, Sampling
 from service.served import ServedModel, newest_ready
 from service.settings import Settings
 
@@ -71,23 +72,44 @@ async def sample(exchange: Exchange) -> Answer:
         return not_modified(tag)
     patience = exchange.patience(settings.deadline_ms)
     answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone)
-    committee = sampling.committee
-    asked = {
-        "seed": committee.seed,
-        "first_sample": committee.first_sample,
-        "samples": committee.samples,
-        "method": sampling.method,
-    }
-    body = await encode({"model": _reference(model), **asked, **fields.of_sample(model, answer)})
-    return answered([JSON], body, exchange.timings, tag)
+    return answered([JSON], await encode(_told(model, sampling, answer)), exchange.timings, tag)
+
+
+async def stream(exchange: Exchange) -> Answer:
+    """The same as it grows: an event after each block of samples, and one with the answer."""
+    inference, settings = exchange.state.inference, exchange.state.settings
+    model = exchange.model = inference.resolve(**exchange.parameters)
+    sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings, verb=b"stream"))
+    exchange.asked = sampling
+    if tag and exchange.already_has(tag):
+        return not_modified(tag)
+    told = inference.stream(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
+    # What is wrong with the request is known after its first block: until then there is no answer that has begun.
+    first, exchange.timings = await anext(told)
+    tell = partial(_told, model, sampling)
+    events = stream_of(first, told, tell, sampling.committee.samples, exchange.request_id)
+    return answered(MEDIA, events, exchange.timings, tag)
 
 
 # Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.
 HOT: Mapping[str, Handler] = {
-    f"/v1/models/{{name}}{version}/{handler.__name__}": handler
-    for handler in (predict, sample)
+    f"/v1/models/{{name}}{version}/{verb}": handler
+    for verb, handler in (("predict", predict), ("sample", sample), ("sample/stream", stream))
     for version in ("", "/versions/{version}")
 }
+
+
+def _told(model: ServedModel, sampling: Sampling, answer: Sampled) -> dict[str, Any]:
+    """The answer to a sampling, whole or so far."""
+    return {
+        "model": _reference(model),
+        "seed": sampling.committee.seed,
+        "first_sample": sampling.committee.first_sample,
+        "samples": answer.samples,
+        "method": sampling.method,
+        **({} if answer.converged is None else {"converged": answer.converged}),
+        **fields.of_sample(model, answer),
+    }
 
 
 def _prediction(model: ServedModel, settings: Settings, body: dict[str, Any]) -> tuple[Float64, bytes]:
@@ -96,10 +118,12 @@ def _prediction(model: ServedModel, settings: Settings, body: dict[str, Any]) ->
     return rows, tags.of_prediction(model, rows)
 
 
-def _sampling(model: ServedModel, settings: Settings, body: dict[str, Any]) -> tuple[Sampling, bytes | None]:
+def _sampling(
+    model: ServedModel, settings: Settings, body: dict[str, Any], verb: bytes = b"sample"
+) -> tuple[Sampling, bytes | None]:
     """What is to be sampled, and the tag of its answer where the caller can ask for that again."""
     sampling = decoding.sampling(body, model, settings)
-    return sampling, tags.of_sampling(model, sampling) if sampling.seeded else None
+    return sampling, tags.of_sampling(model, sampling, verb) if sampling.seeded else None
 
 
 def _inference(request: Request) -> Inference:

@@ -17,8 +17,8 @@ def of_prediction(model: ServedModel, rows: Float64) -> bytes:
     return _tag(_key(b"predict", model.fingerprint), rows.data)
 
 
-def of_sampling(model: ServedModel, sampling: Sampling) -> bytes:
-    """The strong tag of a sampling with this seed."""
+def of_sampling(model: ServedModel, sampling: Sampling, verb: bytes = b"sample") -> bytes:
+    """The strong tag of a sampling with this seed, told at once or as a stream."""
     committee = sampling.committee
     options = (
         committee.seed,
@@ -30,9 +30,10 @@ def of_sampling(model: ServedModel, sampling: Sampling) -> bytes:
         sampling.level,
         sampling.quantiles,
         sampling.return_draws,
+        *(sampling.target or ()),
     )
     # JSON has no zero byte in it, so that no two requests read the same.
-    return _tag(_key(b"sample", model.fingerprint), orjson.dumps(options), b"\0", sampling.rows.data)
+    return _tag(_key(verb, model.fingerprint), orjson.dumps(options), b"\0", sampling.rows.data)
 
 
 def of_request(model: ServedModel, body: bytes) -> bytes:

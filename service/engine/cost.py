@@ -15,10 +15,14 @@ _SUMMARISED = 50.0  # a draw of one output
 _QUERY = 60_000.0  # what any query takes besides
 
 
-def seconds(network: Network, cut: Cut, rows: int, samples: int) -> float:
-    """About how long one core takes for this many rows, sampled or (`cut` without sites) not."""
+def seconds(network: Network, cut: Cut, rows: int, samples: int, earlier: int = 0) -> float:
+    """About how long one core takes for this many rows, sampled or (`cut` without sites) not.
+
+    `earlier` samples have been evaluated before and are summarised with these.
+    """
     shared = (network.flops_per_row / 2 - cut.work) * rows * _MULTIPLY_ADD
     if not cut.after:
         return (shared + _QUERY) * 1e-9
-    pair = cut.work * _MULTIPLY_ADD + network.outputs * _SUMMARISED
-    return (shared + samples * (rows * pair + network.lanes * _LANE) + _QUERY) * 1e-9
+    evaluated = samples * (rows * cut.work * _MULTIPLY_ADD + network.lanes * _LANE)
+    summarised = (earlier + samples) * rows * network.outputs * _SUMMARISED
+    return (shared + evaluated + summarised + _QUERY) * 1e-9

@@ -69,7 +69,9 @@ COMPUTE = Family(
     _ASKED,
     _SECONDS,
 )
-COMPUTED = Family("penumbra_computed_requests_total", "counter", "Requests that were evaluated to the end.", _ASKED)
+COMPUTED = Family(
+    "penumbra_computed_requests_total", "counter", "Requests, or blocks of a stream, that were evaluated.", _ASKED
+)
 SHED = Family(
     "penumbra_shed_total",
     "counter",
@@ -202,6 +204,7 @@ are at most a second old. `worker` numbers the workers from 0; one that replaces
 
 `route` is one of the service's route templates, or `other`; `model` is a model in the store, or `none`: what callers
 make up never becomes a label. `operation` is `predict` or `sample`. Uncertainty is counted for every sampled row, but
-not where the caller asked what if p were different (`dropout`), or for a single sample. `penumbra_drift_…` is explained
-in [drift](drift.md). A label set appears with its first request, those of `penumbra_shed_total` at once.
+not where the caller asked what if p were different (`dropout`), or for a single sample, nor in the blocks of a stream
+or of a sampling with a target. `penumbra_drift_…` is explained in [drift](drift.md). A label set appears with its first
+request, those of `penumbra_shed_total` at once.
 """

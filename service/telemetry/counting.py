@@ -202,7 +202,7 @@ class _Sampled(_Asked):
         self._spreads = [_Spread(board, model, each, scale) for each in quantities]
 
     def count_answers(self, jobs: Sequence[Job], period: float) -> None:
-        """The uncertainty in the answers of a company; of what-ifs and of single samples nothing is counted."""
+        """The uncertainty in the answers of a company; of what-ifs, single samples and blocks nothing is counted."""
         samples = pairs = 0
         total, epistemic = self._spreads
         total.begin(period)
@@ -212,7 +212,7 @@ class _Sampled(_Asked):
             committee = job.sampling.committee
             samples += committee.samples
             pairs += committee.samples * len(job.rows)
-            if committee.p is None and committee.samples > 1:
+            if committee.p is None and committee.samples > 1 and job.earlier is None:
                 comparable = committee.samples >= self._least_samples
                 for part in job.parts.values():
                     totals, epistemics = _uncertainty(part)

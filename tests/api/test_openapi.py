@@ -148,7 +148,7 @@ def test_every_operation_works_when_pasted(server: Server, document: dict[str, A
             else:  # models are loaded and unloaded without a word
                 assert "content" not in operation["responses"]["200"]
             worked += 1
-    natively, protocol = 6 + 2 * (1 + 3), 4 + 2 * (4 + 3) + (2 + 1 + 1)
+    natively, protocol = 6 + 2 * (1 + 4 + 1), 4 + 2 * (4 + 3) + (2 + 1 + 1)
     assert worked == natively + protocol
     # What the examples unloaded, they loaded again.
     assert server.client.get("/v2/models/diabetes/ready").status_code == 200

@@ -18,7 +18,7 @@ from service import batching
 from service.batching import Batcher, Timings
 from service.engine.evaluation import Piece
 from service.engine.workspace import Workspace
-from service.errors import DeadlineExceeded, QueueFull, ShuttingDown
+from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
 from service.inference import Inference
 from service.served import Loader
 from tests.api.inside import running
@@ -138,6 +138,19 @@ async def test_a_full_queue_refuses_at_once() -> None:
         await waiting
         await queue.batcher.run(Work(), HANG)
         assert queue.batcher.computed == 3
+
+
+async def test_what_has_begun_is_not_refused() -> None:
+    """A job that continues another waits its turn in a full queue; without its caller it is not even put in line."""
+    async with held_queue(max_queue=1) as queue:
+        following = asyncio.create_task(queue.batcher.run(Work(), HANG, begun=True))
+        abandoned = Work()
+        with pytest.raises(CallerGone):
+            await queue.batcher.run(abandoned, HANG, lambda: True, begun=True)
+        queue.holder.go.set()
+        await following
+        assert abandoned.done == []
+        assert (queue.batcher.computed, queue.batcher.refused, queue.batcher.abandoned) == (2, 0, 1)
 
 
 async def test_a_full_queue_is_503_with_retry_after(tiny_store: Path) -> None:

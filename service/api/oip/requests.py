@@ -219,6 +219,8 @@ def _options(parameters: dict[str, Any]) -> dict[str, Any] | None:
         if not _SEED.fullmatch(seed):
             raise InvalidRequest([("parameters.seed", f"must be a whole number from 0 to {MAX_SEED}, or its digits")])
         options["seed"] = int(seed)
+    if isinstance(options.get("samples"), dict):  # the protocol's parameters are texts, numbers and truths
+        raise InvalidRequest([("parameters.samples", "must be a whole number; targets are for /v1")])
     if "quantiles" in options:
         options["quantiles"] = _quantiles(options["quantiles"])
     return options
