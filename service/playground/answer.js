@@ -225,9 +225,10 @@ export class AnswerView {
 }
 
 function select(label, options, changed) {
-  const list = h("select", { onchange: () => changed(list.value) }, options.map(([value, text]) => h("option", { value }, text)));
+  const id = `in-${label.replace(/\W+/g, "-")}`;
+  const list = h("select", { id, onchange: () => changed(list.value) }, options.map(([value, text]) => h("option", { value }, text)));
   return {
-    element: h("label", { class: "select" }, h("span", null, label), list),
+    element: h("span", { class: "select" }, h("label", { for: id }, label), list),
     show: (value) => {
       if (value != null) list.value = value;
     },

@@ -10,7 +10,7 @@ import { factsView } from "./facts.js";
 import { questionForm } from "./form.js";
 import { questionOf } from "./question.js";
 import { Reproduce } from "./reproduce.js";
-import { Problem, manifest as manifestOf, models as modelsOf } from "./service.js";
+import { Problem, Unreachable, manifest as manifestOf, models as modelsOf } from "./service.js";
 import { addressOf, modelIn, shortDigest, stateIn, VIEWS } from "./state.js";
 import { subjectOf } from "./subjects.js";
 import { tabs } from "./tabs.js";
@@ -103,6 +103,7 @@ function change(part, { live = false } = {}) {
   writing = setTimeout(write, SETTLED);
   if (Object.keys(part).join() === "view") return;
   const question = questionOf(page.state, manifest, subject);
+  at("answer").dataset.done = false;
   copying.show(question);
   asking.ask(question, { live });
 }
@@ -112,13 +113,14 @@ function write() {
   history.replaceState(null, "", address);
 }
 
-function shown(question, step, live) {
+function shown(question, step) {
   const { answer, bar, last } = page;
   // The scale stays while the same curves move or grow; another sweep gets its own.
-  const steady = last?.sweep === question.state.sweep && last?.output === question.state.output && last?.samples <= question.state.samples && last?.dropout === question.state.dropout;
-  answer.show(question, step, { steady: steady && (!live || step.answer.samples > 2) });
+  const steady = ["sweep", "output", "dropout"].every((part) => last?.[part] === question.state[part]);
+  answer.show(question, step, { steady });
   page.last = question.state;
   bar.grown(step.answer.samples, question.summary.samples, answer.brief);
+  at("answer").dataset.shown = addressOf(question.state, question.manifest);
   at("answer").dataset.samples = step.answer.samples;
   at("answer").dataset.done = step.done;
   if (step.done) spoken(answer.spoken);
@@ -133,7 +135,7 @@ function failed(error, { summary }, samples) {
 
 function told(error) {
   if (error instanceof Problem) return `The service says: ${error.message}${/[.!?]$/.test(error.message) ? "" : "."}`;
-  if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) throw error; // a bug of ours
+  if (!(error instanceof Unreachable)) throw error; // a bug of ours
   return "The service stopped answering. This page goes on by itself once it is back.";
 }
 

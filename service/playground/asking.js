@@ -7,11 +7,12 @@ const PAUSE = 110; // milliseconds between steps that are meant to be seen; not 
 const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds between looks whether it is back
 
 export class Asking {
-  /** `shown(question, step, live)` for each step; `failed(error, question, samples)`, and `mended()` when it is over. */
+  /** `shown(question, step)` for each step; `failed(error, question, samples)`, and `mended()` when it is over. */
   constructor({ shown, failed, mended }) {
     Object.assign(this, { shown, failed, mended });
     this.wanted = null;
     this.busy = null;
+    this.misses = 0;
   }
 
   /** The question from now on. Where `live` is false it is answered at once, as far as that goes. */
@@ -37,34 +38,40 @@ export class Asking {
   }
 
   async run() {
-    while (this.wanted) {
-      const { question, live } = this.wanted;
-      this.wanted = null;
-      this.last = question;
-      const controller = (this.busy = new AbortController());
-      let samples = 0;
-      try {
-        for await (const step of grow(question, live, controller.signal)) {
-          controller.answered = true;
-          samples = step.answer.samples;
-          this.shown(question, step, live);
-          if (controller.signal.aborted) break;
-          if (!step.done && live && !calm()) await pause(controller.signal);
-        }
-        this.mended();
-        this.misses = 0;
-      } catch (error) {
-        if (error.name !== "AbortError") this.fail(error, question, samples);
-      }
+    try {
+      while (this.wanted) await this.answer();
+    } finally {
+      this.busy = null;
     }
-    this.busy = null;
+  }
+
+  async answer() {
+    const { question, live } = this.wanted;
+    const controller = new AbortController();
+    this.wanted = null;
+    this.last = question;
+    this.busy = controller;
+    let samples = 0;
+    try {
+      for await (const step of grow(question, live, controller.signal)) {
+        controller.answered = true;
+        samples = step.answer.samples;
+        this.shown(question, step);
+        if (controller.signal.aborted) return;
+        if (!step.done && live && !calm()) await pause(controller.signal);
+      }
+      this.misses = 0;
+      this.mended();
+    } catch (error) {
+      if (error.name !== "AbortError") this.fail(error, question, samples);
+    }
   }
 
   fail(error, question, samples) {
     this.failed(error, question, samples);
     if (error instanceof Problem && error.status !== 503) return; // asking again would not help
-    this.misses = (this.misses ?? 0) + 1;
-    const wait = (error.retryAfter ?? 0) * 1000 || PATIENCE[Math.min(this.misses, PATIENCE.length) - 1];
+    this.misses += 1;
+    const wait = error.retryAfter * 1000 || PATIENCE[Math.min(this.misses, PATIENCE.length) - 1];
     this.timer = setTimeout(() => this.look(), wait);
   }
 

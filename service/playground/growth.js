@@ -1,33 +1,23 @@
 /** An answer while it grows: each step is the whole answer of a prefix of the committee, the last one that of all. */
 
-import { post } from "./service.js";
+import { post, stream } from "./service.js";
 
-const FIRST = 2; // of one network alone there is no spread
-const AT_ONCE = 128;
+const AT_ONCE = 500; // samples that hardly take longer than their first block
 
 /**
- * Yields {answer, draws, full, done} for longer and longer prefixes of a question's committee, `full` being what the full
- * network says. By the prefix law none of the networks that are shown changes when others join. Where `live` is false,
- * what takes no time is asked for at once.
+ * Yields {answer, draws, full, done}: what the first samples of a question's committee say together, what those of them
+ * that are drawn say one by one, and what the full network says. By the prefix law none of them changes when others join.
+ * Where `live` is false, what takes no time is asked for at once.
  */
 export async function* grow({ where, summary, curves, full: row }, live, signal) {
-  const draws = [];
-  const full = post(where.predict, row, signal);
-  full.catch(() => {}); // told below, where it is waited for
-  for (const samples of sizes(summary.samples, live)) {
-    const wanted = Math.min(samples, curves.samples) - draws.length;
-    const range = { ...curves, first_sample: draws.length, samples: wanted };
-    const [answer, more] = await Promise.all([
-      post(where.sample, { ...summary, samples }, signal),
-      wanted > 0 ? post(where.sample, range, signal) : null,
-    ]);
-    draws.push(...(more?.draws ?? []));
-    yield { answer, draws, full: await full, done: samples === summary.samples };
+  const asides = Promise.all([post(where.sample, curves, signal), post(where.predict, row, signal)]);
+  asides.catch(() => {}); // told where they are waited for
+  const whole = async function* () {
+    yield { answer: await post(where.sample, summary, signal), done: true };
+  };
+  const steps = live || summary.samples > AT_ONCE ? stream(where.stream, summary, signal) : whole();
+  for await (const { answer, done } of steps) {
+    const [{ draws }, full] = await asides;
+    yield { answer, draws: draws.slice(0, answer.samples), full, done };
   }
-}
-
-function sizes(samples, live) {
-  const found = [];
-  for (let size = live ? FIRST : AT_ONCE; size < samples; size *= 2) found.push(size);
-  return [...found, samples];
 }

@@ -6,6 +6,8 @@ import { gridOf, moved } from "./subjects.js";
 /** So many thinned networks are drawn one by one; more would be a smear. */
 export const CURVES = 40;
 
+const VERBS = { sample: "sample", stream: "sample/stream", predict: "predict" };
+
 /**
  * What is asked: `summary`, the row itself and then each point of the sweep, summarised over the whole committee;
  * `curves`, the same rows as the first thinned networks see them, one by one; `full`, the row for the full network.
@@ -17,7 +19,7 @@ export function questionOf(state, manifest, subject) {
   const inputs = [state, ...grid.map((value) => moved(state, index, value))].map((one) => subject.row(one));
   const shared = { inputs, seed: state.seed, ...(state.dropout == null ? {} : { dropout: state.dropout }) };
   return {
-    where: { sample: path(manifest.name, manifest.version, "sample"), predict: path(manifest.name, manifest.version, "predict") },
+    where: Object.fromEntries(Object.entries(VERBS).map(([name, verb]) => [name, path(manifest.name, manifest.version, verb)])),
     summary: { ...shared, samples: state.samples, interval: state.level },
     curves: { ...shared, samples: Math.min(CURVES, state.samples), return_draws: true },
     full: { inputs: [inputs[0]] },

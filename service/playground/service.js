@@ -29,19 +29,53 @@ export function path(name, version, verb) {
 }
 
 /** The answer to one request. */
-export const post = (where, request, signal) =>
-  json(where, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request), signal });
+export const post = (where, request, signal) => json(where, asking(request, signal));
+
+/** The answer to one request while it grows: yields {answer, done}, from server-sent events. */
+export async function* stream(where, request, signal) {
+  const response = await reached(() => fetch(where, asking(request, signal)));
+  if (!response.ok) throw await problem(response);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  let finished = false;
+  while (!finished) {
+    const { value, done } = await reached(() => reader.read());
+    if (done) throw new Unreachable("the stream ended before its answer");
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const [name, data] = event.split("\n").map((line) => line.slice(line.indexOf(": ") + 2));
+      const body = JSON.parse(data);
+      if (name === "problem") throw new Problem(body.status, body);
+      finished = name === "answer";
+      yield { answer: body, done: finished };
+    }
+  }
+}
+
+const asking = (request, signal) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(request),
+  signal,
+});
 
 async function json(where, options) {
-  let response, body;
+  const response = await reached(() => fetch(where, options));
+  if (!response.ok) throw await problem(response);
+  return reached(() => response.json());
+}
+
+async function problem(response) {
+  const body = await response.json().catch(() => null);
+  return new Problem(response.status, body, Number(response.headers.get("retry-after")));
+}
+
+/** What a step of the network gives; where it fails there was no answer, unless it was given up here. */
+async function reached(step) {
   try {
-    response = await fetch(where, options);
-    body = await response.json();
+    return await step();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw response && !response.ok ? new Problem(response.status) : new Unreachable(error.message);
+    throw error.name === "AbortError" ? error : new Unreachable(error.message);
   }
-  if (!response.ok && response.status !== 503) throw new Problem(response.status, body);
-  if (!response.ok) throw new Problem(503, body, Number(response.headers.get("retry-after")) || 1);
-  return body;
 }

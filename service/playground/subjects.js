@@ -40,8 +40,8 @@ class Picture {
     this.digits = manifest.outputs.map((output) => output.name).join() === "0,1,2,3,4,5,6,7,8,9";
     this.dimensions = [
       { name: "turn", label: "Turn", units: "°", low: -90, high: 90, step: 5, start: 0 },
-      { name: "noise", label: "Noise", units: null, low: 0, high: 1, step: 0.05, start: 0 },
-      { name: "fade", label: "Fade", units: null, low: 0, high: 1, step: 0.05, start: 0 },
+      { name: "noise", label: "Noise", units: "share", low: 0, high: 1, step: 0.05, start: 0 },
+      { name: "fade", label: "Fade", units: "share", low: 0, high: 1, step: 0.05, start: 0 },
     ];
   }
 
