@@ -27,6 +27,12 @@ let choosing = 0;
 const asking = new Asking({ shown, failed, mended });
 
 themed(at("theme"), () => page?.redraw());
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address is taken
+  at("answer").focus();
+});
+new IntersectionObserver(([seen]) => at("brief").classList.toggle("away", !seen.isIntersecting)).observe(at("answer"));
+await document.fonts.load("12px Inter"); // a canvas does not wait for it
 addEventListener("hashchange", () => location.hash !== address && open(location.hash));
 await open(location.hash);
 
@@ -73,7 +79,7 @@ function build(manifest, said) {
   fill(at("answer"), bar.element, Object.values(views));
   const form = questionForm({ inputs: at("inputs"), committee: at("committee") }, manifest, subject, change);
   const answer = new AnswerView(views.answer, manifest, subject, change);
-  const copying = new Reproduce(at("reproduce"), spoken);
+  const copying = new Reproduce(at("reproduce"), { link: write, spoken });
   views.calibration.append(...calibrationView(manifest));
   views.model.append(...factsView(manifest).filter(Boolean));
 
@@ -108,9 +114,11 @@ function change(part, { live = false } = {}) {
   asking.ask(question, { live });
 }
 
+/** Brings the address up to date, and returns it. */
 function write() {
   address = addressOf(page.state, page.manifest);
   history.replaceState(null, "", address);
+  return location.href;
 }
 
 function shown(question, step) {
@@ -119,7 +127,8 @@ function shown(question, step) {
   const steady = ["sweep", "output", "dropout"].every((part) => last?.[part] === question.state[part]);
   answer.show(question, step, { steady });
   page.last = question.state;
-  bar.grown(step.answer.samples, question.summary.samples, answer.brief);
+  bar.grown(step.answer.samples, question.summary.samples);
+  at("brief").textContent = answer.brief;
   at("answer").dataset.shown = addressOf(question.state, question.manifest);
   at("answer").dataset.samples = step.answer.samples;
   at("answer").dataset.done = step.done;

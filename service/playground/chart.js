@@ -97,6 +97,7 @@ export class Chart {
         ctx.fillStyle = colour("--quiet");
         ctx.font = `${11 * devicePixelRatio}px ${LABELS.family}`;
         ctx.textAlign = "left";
+        ctx.textBaseline = "alphabetic";
         ctx.fillText("range seen in training", left + 9 * devicePixelRatio, bbox.top + 18 * devicePixelRatio);
       }
     }

@@ -10,14 +10,13 @@ const AT_ONCE = 500; // samples that hardly take longer than their first block
  * Where `live` is false, what takes no time is asked for at once.
  */
 export async function* grow({ where, summary, curves, full: row }, live, signal) {
-  const asides = Promise.all([post(where.sample, curves, signal), post(where.predict, row, signal)]);
-  asides.catch(() => {}); // told where they are waited for
-  const whole = async function* () {
-    yield { answer: await post(where.sample, summary, signal), done: true };
-  };
-  const steps = live || summary.samples > AT_ONCE ? stream(where.stream, summary, signal) : whole();
-  for await (const { answer, done } of steps) {
-    const [{ draws }, full] = await asides;
+  const atOnce = !live && summary.samples <= AT_ONCE;
+  const [{ draws }, full, whole] = await Promise.all([
+    post(where.sample, curves, signal),
+    post(where.predict, row, signal),
+    atOnce ? post(where.sample, summary, signal) : null,
+  ]);
+  for await (const { answer, done } of atOnce ? [{ answer: whole, done: true }] : stream(where.stream, summary, signal)) {
     yield { answer, draws: draws.slice(0, answer.samples), full, done };
   }
 }

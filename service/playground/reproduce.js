@@ -7,7 +7,8 @@ const LONGEST = 2000; // characters that are shown; all of them are copied
 const NAMES = { curl: "curl", python: "Python" };
 
 export class Reproduce {
-  constructor(element, spoken) {
+  /** In an element; `link()` is the address of what is shown, `spoken(words)` says them aloud. */
+  constructor(element, { link, spoken }) {
     this.spoken = spoken;
     this.language = "curl";
     this.code = h("code");
@@ -15,7 +16,7 @@ export class Reproduce {
       h("input", { type: "radio", name: "language", value: language, checked: language === this.language, onchange: () => this.pick(language) }),
       h("span", null, NAMES[language])));
     this.copying = h("button", { type: "button", onclick: () => this.copy(this.text(), `the ${NAMES[this.language]} command`) });
-    this.linking = h("button", { type: "button", onclick: () => this.copy(location.href, "the link") }, "Copy link");
+    this.linking = h("button", { type: "button", onclick: () => this.copy(link(), "the link") }, "Copy link");
     this.note = h("p", { class: "quiet", id: "copied" });
     fill(element,
       h("h2", null, "Reproduce"),

@@ -6,8 +6,8 @@ import { counted, whole } from "./words.js";
 const STEPS = { ArrowRight: 1, ArrowLeft: -1 };
 
 /**
- * A tab for each name, and beside them how far an answer has grown and, where that is far up, what it says; `picked(name)` is called when somebody picked one.
- * `show(name)` shows its panel, `grown(samples, all, words)` the rest.
+ * A tab for each name, and beside them how far an answer has grown; `picked(name)` is called when somebody picked one.
+ * `show(name)` shows its panel, `grown(samples, all)` the rest.
  */
 export function tabs(names, panels, picked) {
   const keys = Object.keys(names);
@@ -29,12 +29,10 @@ export function tabs(names, panels, picked) {
   } }, buttons);
   const count = h("span");
   const meter = h("span");
-  const brief = h("strong", { class: "brief", "aria-hidden": "true" });
-  const progress = h("div", { class: "progress" }, brief, count, h("span", { class: "meter", "aria-hidden": "true" }, meter));
+  const progress = h("div", { class: "progress" }, count, h("span", { class: "meter", "aria-hidden": "true" }, meter));
   return {
     element: h("div", { class: "tab-row" }, list, progress),
-    grown(samples, all, words) {
-      brief.textContent = words;
+    grown(samples, all) {
       count.textContent = samples < all ? `${whole(samples)} of ${counted(all, "sample")}` : counted(all, "sample");
       meter.style.width = `${(100 * samples) / all}%`;
     },
