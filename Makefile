@@ -43,6 +43,9 @@ vendor: ## Fetch the playground's chart library and typeface again, as vendor/pa
 	cp build/vendor/node_modules/@fontsource-variable/inter/files/inter-latin-wght-normal.woff2 $(VENDOR)
 	cp build/vendor/node_modules/@fontsource-variable/inter/LICENSE $(VENDOR)/Inter.LICENSE.txt
 
+pictures: $(VENV)/.dev $(VENV)/.kernel ## Take the pictures of the playground in docs/images again (needs a browser)
+	$(RUN) -m tests.browser.pictures
+
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
 	$(RUN) deploy/image/requirements.py pyproject.toml >build/serve.txt
@@ -100,4 +103,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs vendor sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs vendor pictures sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean

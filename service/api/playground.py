@@ -1,7 +1,7 @@
 """The playground: a page at `/` where people see uncertainty, and the files that it is made of.
 
-They are read once, when the service starts, and served under a policy that lets the page load from this service and talk
-to this service, and to nothing else. Knows nothing of what is in them.
+They are read once, when the service starts, and served under a policy that lets the page load from this service and
+talk to it, and to nothing else. Knows nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ _MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 # No script or style but from files, and nothing in the page can turn text into markup (Trusted Types).
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "font-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
-)
+_RULES = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "font-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+POLICY = "; ".join(f"{what} {allowed}" for what, allowed in _RULES.items())
 _HEADERS = {
     # Asked for each time, and sent only if it changed: after an upgrade nobody has half of an old page.
     "cache-control": "no-cache",

@@ -1,8 +1,10 @@
 /** The answer as people see it: a sentence, what the doubt consists of, and the sweep. */
 
 import { Chart, described } from "./chart.js";
+import { colour } from "./colours.js";
 import { ballot, committee, doubt } from "./committee.js";
 import { fill, h } from "./dom.js";
+import { moved } from "./subjects.js";
 import { counted, number, pair, percent, whole } from "./words.js";
 
 // Two-sided quantiles of the normal distribution, for bands of standard deviations beside an interval of that level.
@@ -23,6 +25,7 @@ export class AnswerView {
     this.readout = h("p", { class: "readout", "aria-hidden": "true" });
     this.legend = h("ul", { class: "legend" });
     this.frame = h("div", { class: "chart", role: "img" });
+    this.small = h("div", { class: "small-pictures", "aria-hidden": "true" });
     const sweepable = subject.sweepable;
     this.sweep = select("Sweep over", sweepable.map((one) => [one.name, one.label]), (sweep) => change({ sweep }));
     const outputs = this.regression ? [] : [["", "the leading class"]];
@@ -33,7 +36,7 @@ export class AnswerView {
       h("div", { class: "summary" }, this.head, this.figure), this.regression ? null : this.votes,
       sweepable.length ? h("section", { class: "sweep", "aria-label": "Sweep" },
         h("div", { class: "sweep-head" }, h("h3", null, "Sweep"), chooses ? this.output.element : null, this.sweep.element),
-        this.frame, h("div", { class: "under" }, this.legend, this.readout),
+        h("div", null, this.frame, this.small), h("div", { class: "under" }, this.legend, this.readout),
         h("details", { class: "as-table" }, h("summary", null, "The sweep as a table"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The sweep as a table" }, h("table", null, this.tableHead, this.table))),
       ) : null,
     );
@@ -146,6 +149,7 @@ export class AnswerView {
     });
     this.content = { ...content, x: grid, trained: dimension.trained ?? null, marker: { x, y: content.here } };
     this.chart.show(this.content, { steady });
+    if (this.subject.kind === "picture") this.showPictures(question);
     const label = `${content.label} over ${dimension.label}`;
     this.frame.setAttribute("aria-label", `Chart. ${described(grid, label)}. The table below has its numbers.`);
     fill(this.legend, content.legend.map(([kind, text]) => h("li", { class: kind }, h("span", { class: "swatch", "aria-hidden": "true" }), text)));
@@ -153,6 +157,19 @@ export class AnswerView {
     const places = Array.from({ length: PLACES }, (_, place) => Math.round((place * (grid.length - 1)) / (PLACES - 1)));
     fill(this.table, places.map((place) => h("tr", null, h("th", { scope: "row" }, number(grid[place])), content.figures(place).map((text) => h("td", null, text)))));
     this.point(null);
+  }
+
+  /** Below the axis, what the picture looks like there. */
+  showPictures({ state, index, grid }) {
+    const { pixels } = this.subject;
+    const { left, right } = this.chart.margins;
+    Object.assign(this.small.style, { paddingLeft: `${left}px`, paddingRight: `${right}px` });
+    fill(this.small, Array.from({ length: PLACES }, (_, place) => {
+      const value = grid[Math.round((place * (grid.length - 1)) / (PLACES - 1))];
+      const canvas = h("canvas", { width: pixels.width, height: pixels.height });
+      pixels.paint(canvas, this.subject.row(moved(state, index, value)), colour("--pixel"));
+      return canvas;
+    }));
   }
 
   regressionCurves({ state, summary, curves }, answer, draws) {
@@ -173,7 +190,7 @@ export class AnswerView {
       curves: draws.map((rows) => rows.slice(1).map((row) => row[output])),
       legend: [
         ["line-first", "mean"],
-        ["band-first", `epistemic, ${level}`],
+        ["band-first", `epistemic, ± ${width.toFixed(2)} std`],
         ...(total ? [["band-total", `total, ${level}`]] : []),
         ...(kind === "conformal" ? [["conformal", `conformal, ${level}`]] : []),
         ["curve", counted(Math.min(draws.length, curves.samples), "thinned network")],

@@ -79,6 +79,12 @@ export class Chart {
     this.plot.redraw(false, true);
   }
 
+  /** Between the element's sides and those of the drawing, in pixels. */
+  get margins() {
+    const { left, width } = this.plot.bbox;
+    return { left: left / devicePixelRatio, right: this.element.clientWidth - (left + width) / devicePixelRatio };
+  }
+
   size() {
     return { width: this.element.clientWidth, height: this.element.clientHeight };
   }
@@ -98,7 +104,7 @@ export class Chart {
         ctx.font = `${11 * devicePixelRatio}px ${LABELS.family}`;
         ctx.textAlign = "left";
         ctx.textBaseline = "alphabetic";
-        ctx.fillText("range seen in training", left + 9 * devicePixelRatio, bbox.top + 18 * devicePixelRatio);
+        ctx.fillText(right - left > 320 * devicePixelRatio ? "range seen in training" : "trained", left + 9 * devicePixelRatio, bbox.top + 18 * devicePixelRatio);
       }
     }
     ctx.restore();

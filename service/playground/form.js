@@ -1,5 +1,6 @@
 /** The question as controls: one for each input, and those of the committee. Knows nothing of answers. */
 
+import { colour } from "./colours.js";
 import { fill, h } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { Pad } from "./pad.js";
@@ -196,18 +197,7 @@ function drawing(subject, change) {
     examples.length ? h("div", { class: "examples", role: "group", "aria-label": "Examples" }, examples.map((one) => one.button)) : null,
   );
   let now = null;
-  function paint() {
-    for (const { small, image } of examples) {
-      const ink = getComputedStyle(small);
-      const context = small.getContext("2d");
-      context.clearRect(0, 0, small.width, small.height);
-      context.fillStyle = ink.color;
-      pixels.decoded(image).forEach((value, index) => {
-        context.globalAlpha = value / pixels.most;
-        context.fillRect(index % pixels.width, Math.floor(index / pixels.width), 1, 1);
-      });
-    }
-  }
+  const paint = () => examples.forEach(({ small, image }) => pixels.paint(small, pixels.decoded(image), colour("--pixel")));
   return {
     element,
     show: (state) => {

@@ -33,16 +33,8 @@ export class Pad {
   paint() {
     if (!this.shown) return;
     const context = this.canvas.getContext("2d");
-    const { width, most } = this.pixels;
-    const side = this.canvas.width / width;
-    context.fillStyle = colour("--paper");
-    context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    context.fillStyle = colour("--pixel");
-    this.shown.forEach((value, index) => {
-      context.globalAlpha = Math.min(1, Math.max(0, value / most));
-      context.fillRect((index % width) * side, Math.floor(index / width) * side, side, side);
-    });
-    context.globalAlpha = 1;
+    const side = this.canvas.width / this.pixels.width;
+    this.pixels.paint(this.canvas, this.shown, colour("--pixel"));
     if (this.canvas.matches(":focus-visible")) {
       context.strokeStyle = colour("--accent");
       context.lineWidth = 3;

@@ -61,6 +61,19 @@ export class Pixels {
     return now;
   }
 
+  /** Draws a picture into all of a canvas, in a colour of ink. */
+  paint(canvas, values, ink) {
+    const context = canvas.getContext("2d");
+    const side = canvas.width / this.width;
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.fillStyle = ink;
+    values.forEach((value, index) => {
+      context.globalAlpha = Math.min(1, Math.max(0, value / this.most));
+      context.fillRect((index % this.width) * side, Math.floor(index / this.width) * side, side, side);
+    });
+    context.globalAlpha = 1;
+  }
+
   map(f) {
     return Array.from({ length: this.width * this.height }, (_, i) => f(i % this.width, Math.floor(i / this.width)));
   }

@@ -15,7 +15,7 @@ const VERBS = { sample: "sample", stream: "sample/stream", predict: "predict" };
 export function questionOf(state, manifest, subject) {
   const index = subject.dimensions.findIndex((one) => one.name === state.sweep);
   const dimension = subject.dimensions[index];
-  const grid = dimension ? gridOf(dimension, subject.points) : [];
+  const grid = dimension ? gridOf(dimension, subject.points, state.values[index]) : [];
   const inputs = [state, ...grid.map((value) => moved(state, index, value))].map((one) => subject.row(one));
   const shared = { inputs, seed: state.seed, ...(state.dropout == null ? {} : { dropout: state.dropout }) };
   return {

@@ -58,10 +58,10 @@ class Picture {
 // Pixels need no more: what sines leave at the far end would only make requests long.
 const short = (value) => Number(value.toFixed(3));
 
-/** The numbers at which a sweep asks, from end to end. */
-export function gridOf(dimension, points) {
-  const step = (dimension.high - dimension.low) / (points - 1);
-  return Array.from({ length: points }, (_, index) => tidy(dimension.low + index * step));
+/** The numbers at which a sweep asks, from end to end, and as far as a value that was typed. */
+export function gridOf({ low, high }, points, value) {
+  const [from, to] = [Math.min(low, value), Math.max(high, value)];
+  return Array.from({ length: points }, (_, index) => tidy(from + ((to - from) * index) / (points - 1)));
 }
 
 /** A state with another number in one dimension. */

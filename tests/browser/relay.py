@@ -9,6 +9,7 @@ import contextlib
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 _STREAM = b"/sample/stream"
@@ -18,8 +19,8 @@ _EVENT = b"\n\n"
 class Relay:
     """Listens on a port of its own and passes on what comes. `url` is where.
 
-    `cut_after(events)`: the next stream ends, without a good-bye, after so many events, and from then on every connection
-    is dropped; until `mend()`.
+    `cut_after(events)`: the next stream ends, without a good-bye, after so many events, and from then on every
+    connection is dropped; until `mend()`.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -35,7 +36,7 @@ class Relay:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
@@ -92,7 +93,7 @@ class Relay:
                 self._dead = True
                 self._drop()
 
-    def _read(self, source: socket.socket, other: socket.socket):  # noqa: ANN202 - an iterator of bytes
+    def _read(self, source: socket.socket, other: socket.socket):
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 yield data
@@ -105,7 +106,7 @@ class Relay:
         for one in dropped:
             _close(one)
 
-    def _start(self, target, *arguments: object) -> None:  # noqa: ANN001 - a function of these
+    def _start(self, target, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()

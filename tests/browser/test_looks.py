@@ -127,7 +127,7 @@ def test_every_control_can_be_reached_and_is_seen_to_be(open_page: Open) -> None
                  const near = [one, one.nextElementSibling].filter(Boolean).map(each => getComputedStyle(each));
                  const sign = near.some(each => each.outlineStyle !== "none" || each.boxShadow !== "none")
                    || one.matches("input[type=range], #answer, body");
-                 return {what: one.id || one.textContent.slice(0, 30) || one.getAttribute("aria-label") || one.tagName, sign}; }"""
+                 return {what: one.id || one.textContent.slice(0, 30) || one.ariaLabel || one.tagName, sign}; }"""
         )
         assert here["sign"], f"{here['what']} does not show that it has the focus"
         reached.append(here["what"])
