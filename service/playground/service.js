@@ -35,13 +35,14 @@ export const post = (where, request, signal) => json(where, asking(request, sign
 export async function* stream(where, request, signal) {
   const response = await reached(() => fetch(where, asking(request, signal)));
   if (!response.ok) throw await problem(response);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let text = "";
   let finished = false;
   while (!finished) {
     const { value, done } = await reached(() => reader.read());
     if (done) throw new Unreachable("the stream ended before its answer");
-    const events = (text + value).split("\n\n");
+    const events = (text + decoder.decode(value, { stream: true })).split("\n\n");
     text = events.pop();
     for (const event of events) {
       const [name, data] = event.split("\n").map((line) => line.slice(line.indexOf(": ") + 2));

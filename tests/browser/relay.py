@@ -19,8 +19,8 @@ _EVENT = b"\n\n"
 class Relay:
     """Listens on a port of its own and passes on what comes. `url` is where.
 
-    `cut_after(events)`: the next stream ends, without a good-bye, after so many events, and from then on every
-    connection is dropped; until `mend()`.
+    `hold_after(events)`: of the next stream so many events pass, and no more. `cut()`: every connection ends without a
+    good-bye, and so does each new one; until `mend()`.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -49,9 +49,14 @@ class Relay:
         for thread in self._threads:
             thread.join()
 
-    def cut_after(self, events: int) -> None:
-        """Dies when this many events of the next stream have passed."""
+    def hold_after(self, events: int) -> None:
+        """Lets so many events of the next stream pass, and keeps the rest."""
         self._events = events
+
+    def cut(self) -> None:
+        """The service is gone."""
+        self._dead = True
+        self._drop()
 
     def mend(self) -> None:
         """The service is back."""
@@ -85,13 +90,10 @@ class Relay:
             if self._events is None or not streams.is_set():
                 _send(near, data)
                 continue
-            events = data.split(_EVENT)
-            left = self._events - seen
-            seen += len(events) - 1
-            _send(near, _EVENT.join(events[:left]) + _EVENT if len(events) > left else data)
-            if seen >= self._events:
-                self._dead = True
-                self._drop()
+            *whole, _ = data.split(_EVENT)
+            passing = whole[: max(0, self._events - seen)]
+            seen += len(whole)
+            _send(near, b"".join(event + _EVENT for event in passing))
 
     def _read(self, source: socket.socket, other: socket.socket):
         with contextlib.suppress(OSError):
