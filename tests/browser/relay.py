@@ -90,10 +90,12 @@ class Relay:
             if self._events is None or not streams.is_set():
                 _send(near, data)
                 continue
-            *whole, _ = data.split(_EVENT)
-            passing = whole[: max(0, self._events - seen)]
-            seen += len(whole)
-            _send(near, b"".join(event + _EVENT for event in passing))
+            left = self._events - seen
+            seen += data.count(_EVENT)
+            if seen < self._events:
+                _send(near, data)
+            elif left > 0:
+                _send(near, b"".join(event + _EVENT for event in data.split(_EVENT)[:left]))
 
     def _read(self, source: socket.socket, other: socket.socket):
         with contextlib.suppress(OSError):
