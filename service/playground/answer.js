@@ -94,7 +94,7 @@ export class AnswerView {
     });
   }
 
-  showClassification({ state }, { answer, draws, full }) {
+  showClassification({ state, summary }, { answer, draws, full }) {
     const [label, votes] = [answer.labels[0], answer.votes[0]];
     const winner = this.labels.indexOf(label);
     const all = votes.reduce((sum, one) => sum + one, 0);
@@ -103,13 +103,14 @@ export class AnswerView {
     const agree = others.length ? `${whole(votes[winner])} of ${counted(all, "thinned network")} vote for it; ${rest}.` : `All ${whole(all)} thinned networks vote for it.`;
     const chance = answer.probabilities[0][winner];
     this.sentence = `${label}, with a probability of ${percent(chance)}. ${agree}`;
+    const likely = answer.prediction_set?.[0] ? ` With ${percent(summary.interval)} it is among: ${answer.prediction_set[0].join(", ") || "none of them"}.` : "";
     this.brief = `${label} ${percent(chance)}`;
     const alone = full.labels[0];
     const its = percent(full.probabilities[0][this.labels.indexOf(alone)]);
     fill(this.head,
       h("p", { class: "what" }, "The committee says"),
       h("p", { class: "value" }, label, h("span", { class: "spread" }, ` ${percent(chance)}`)),
-      h("p", { class: "meaning" }, agree, h("span", { class: "quiet" }, ` The full network alone says ${alone} with ${its}. `,
+      h("p", { class: "meaning" }, agree, likely, h("span", { class: "quiet" }, ` The full network alone says ${alone} with ${its}. `,
         this.unusual({ predictive_entropy: answer.predictive_entropy[0], mutual_information: answer.mutual_information?.[0] }))),
     );
     fill(this.votes, ballot(votes, this.labels), committee(answer, draws, this.labels));

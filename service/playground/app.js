@@ -80,7 +80,7 @@ function build(manifest, said) {
   const form = questionForm({ inputs: at("inputs"), committee: at("committee") }, manifest, subject, change);
   const answer = new AnswerView(views.answer, manifest, subject, change);
   const copying = new Reproduce(at("reproduce"), { link: write, spoken });
-  views.calibration.append(...calibrationView(manifest));
+  views.calibration.append(...calibrationView(manifest).filter(Boolean));
   views.model.append(...factsView(manifest).filter(Boolean));
 
   page = {

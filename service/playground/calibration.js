@@ -1,7 +1,7 @@
 /** What the manifest knows of how far the model's doubt can be trusted. What it doesn't know is said, not drawn. */
 
 import { h, s } from "./dom.js";
-import { number, percent, whole } from "./words.js";
+import { counted, number, percent, whole } from "./words.js";
 
 const SIDE = 300; // units of a square diagram
 const NAMES = {
@@ -11,37 +11,51 @@ const NAMES = {
 const PLAIN = { ridge: "Ridge regression", logistic_regression: "Logistic regression", sklearn_mlp: "scikit-learn’s MLP" };
 const SHARES = new Set(["accuracy", "ece"]);
 
+const PROMISES = { "": "Intervals", conformal_: "Conformal intervals", set_: "Prediction sets" };
+
 /** The tab, for a manifest. */
 export function calibrationView(manifest) {
-  const test = manifest.metrics?.test ?? {};
-  const diagram = coverage(test) ?? reliability(manifest);
   return [
-    diagram ?? h("p", { class: "nothing" }, "This version’s manifest has no reliability figures: what it has of held-out rows stands below."),
+    coverage(manifest) ?? h("p", { class: "nothing" }, "This version’s manifest has no coverage: what it has of held-out rows stands below."),
+    fitted(manifest.calibration ?? {}),
     heldOut(manifest),
     ...distributions(manifest),
   ];
 }
 
-/** Intervals: promised against held, from `coverage_NN` among the held-out figures. */
-function coverage(test) {
-  const points = Object.entries(test).flatMap(([name, held]) => {
-    const level = /^coverage_(\d+)$/.exec(name)?.[1];
-    return level ? [{ promised: Number(level) / 100, held }] : [];
+/** Promised against held: the held-out figures named `coverage_90` and the like, and what conformity scores say of all levels. */
+function coverage({ task, metrics, calibration }) {
+  const points = Object.entries(metrics?.test ?? {}).flatMap(([name, held]) => {
+    const [, what, level] = /^(|conformal_|set_)coverage_(\d+)$/.exec(name) ?? [];
+    return level ? [{ what: PROMISES[what], promised: Number(level) / 100, held }] : [];
   });
-  if (!points.length) return null;
-  const words = points.map(({ promised, held }) => `Intervals that promise ${percent(promised)} held ${percent(held)} of the held-out rows.`);
-  return figure("Coverage", words.join(" "), ["promised", "held"], points.map(({ promised, held }) => [promised, held]));
+  // Scores are |y − mean| / std: under a normal distribution an interval of ± score promises erf(score / √2).
+  const { levels, quantiles, rows } = calibration?.conformal ?? {};
+  const scores = task === "regression" && quantiles ? quantiles[0] : [];
+  const curve = scores.flatMap((score, index) => (score == null ? [] : [[erf(score / Math.SQRT2), levels[index]]]));
+  if (!points.length && !curve.length) return null;
+  const words = points.map(({ what, promised, held }) => `${what} that promise ${percent(promised)} held ${percent(held)} of the held-out rows.`);
+  if (curve.length) words.push(`The line: all levels, on the ${whole(rows)} rows of calibration, before they were calibrated.`);
+  return figure("Coverage", words, ["promised", "held"], points.map(({ promised, held }) => [promised, held]), curve);
 }
 
-/** Probabilities: said against happened, from the bins of a calibrated version. */
-function reliability(manifest) {
-  const bins = manifest.calibration?.reliability ?? manifest.metrics?.test?.reliability;
-  if (!Array.isArray(bins)) return null;
-  const points = bins.map((bin) => [bin.confidence ?? bin.mean_confidence, bin.accuracy ?? bin.frequency]).filter((point) => point.every(Number.isFinite));
-  return points.length ? figure("Reliability", "What the model called this probable, against how often it was right, on held-out rows.", ["said", "happened"], points) : null;
+/** The error function, to seven digits (Abramowitz and Stegun 1964, 7.1.26). */
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * x);
+  const sum = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592].reduce((total, term) => total * t + term, 0);
+  return 1 - sum * t * Math.exp(-x * x);
 }
 
-function figure(title, words, [across, up], points) {
+/** What was fitted on rows that the weights were not. */
+function fitted({ temperature, conformal }) {
+  const sentences = [
+    conformal ? `Conformal intervals and sets hold for ${counted(conformal.samples, "sample")} by ${conformal.method} at the rates of training; an answer of other settings falls back to the predictive interval.` : null,
+    temperature ? `Temperature ${number(temperature)}.` : null,
+  ].filter(Boolean);
+  return sentences.length ? h("section", null, h("h3", null, "Calibrated"), sentences.map((sentence) => h("p", null, sentence))) : null;
+}
+
+function figure(title, words, [across, up], points, curve) {
   const at = ([x, y]) => [34 + x * (SIDE - 44), SIDE - 34 - y * (SIDE - 44)];
   const ticks = [0, 0.5, 1];
   const line = (from, to, kind) => s("line", { class: kind, x1: at(from)[0], y1: at(from)[1], x2: at(to)[0], y2: at(to)[1] });
@@ -53,10 +67,10 @@ function figure(title, words, [across, up], points) {
       s("text", { x: SIDE - 10, y: SIDE - 2, "text-anchor": "end" }, `${across}, %`),
       s("text", { x: 34, y: 8, "text-anchor": "start" }, `${up}, %`),
       line([0, 0], [1, 1], "ideal"),
-      points.length > 1 ? s("polyline", { class: "found", points: points.map((point) => at(point).join()).join(" ") }) : null,
+      curve.length ? s("polyline", { class: "found", points: curve.map((point) => at(point).join()).join(" ") }) : null,
       points.map((point) => s("circle", { class: "found", cx: at(point)[0], cy: at(point)[1], r: 5 })),
     ),
-    h("figcaption", null, h("h3", null, title), h("p", null, words), h("p", { class: "quiet" }, "On the dashed line, what is promised is what happens.")));
+    h("figcaption", null, h("h3", null, title), words.map((sentence) => h("p", null, sentence)), h("p", { class: "quiet" }, "On the dashed line, what is promised is what happens.")));
 }
 
 function heldOut({ metrics, provenance }) {
