@@ -11,7 +11,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
-	@echo 'Once it is up, try:'
+	@echo 'Once it is up, open http://127.0.0.1:$(PORT) in a browser, or try:'
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/models/diabetes/sample -H 'Content-Type: application/json' \\"
 	@echo "    -d '{\"inputs\": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]], \"samples\": 100, \"seed\": 7}'"
 	@exec $(RUN) -m service --port $(PORT)

@@ -56,7 +56,7 @@ function fitted({ temperature, conformal }) {
 }
 
 function figure(title, words, [across, up], points, curve) {
-  const at = ([x, y]) => [34 + x * (SIDE - 44), SIDE - 34 - y * (SIDE - 44)];
+  const at = ([x, y]) => [34 + x * (SIDE - 44), SIDE - 34 - y * (SIDE - 54)];
   const ticks = [0, 0.5, 1];
   const line = (from, to, kind) => s("line", { class: kind, x1: at(from)[0], y1: at(from)[1], x2: at(to)[0], y2: at(to)[1] });
   return h("figure", { class: "diagram" },
@@ -65,7 +65,7 @@ function figure(title, words, [across, up], points, curve) {
         s("text", { x: at([tick, 0])[0], y: SIDE - 16, "text-anchor": "middle" }, `${tick * 100}`),
         s("text", { x: 28, y: at([0, tick])[1] + 4, "text-anchor": "end" }, `${tick * 100}`)]),
       s("text", { x: SIDE - 10, y: SIDE - 2, "text-anchor": "end" }, `${across}, %`),
-      s("text", { x: 34, y: 8, "text-anchor": "start" }, `${up}, %`),
+      s("text", { x: 34, y: 11, "text-anchor": "start" }, `${up}, %`),
       line([0, 0], [1, 1], "ideal"),
       curve.length ? s("polyline", { class: "found", points: curve.map((point) => at(point).join()).join(" ") }) : null,
       points.map((point) => s("circle", { class: "found", cx: at(point)[0], cy: at(point)[1], r: 5 })),
