@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
+VENDOR := service/playground/vendor
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
@@ -10,7 +11,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
-	@echo 'Once it is up, try:'
+	@echo 'Once it is up, open http://127.0.0.1:$(PORT) in a browser, or try:'
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/models/diabetes/sample -H 'Content-Type: application/json' \\"
 	@echo "    -d '{\"inputs\": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]], \"samples\": 100, \"seed\": 7}'"
 	@exec $(RUN) -m service --port $(PORT)
@@ -33,6 +34,17 @@ train: $(VENV)/.dev ## Train the shipped models again; the same machine gives th
 docs: $(VENV)/.dev ## Rewrite what is generated in docs/
 	$(RUN) -m service.reference docs/operations.md
 	$(RUN) -m service.telemetry >docs/metrics.md
+
+vendor: ## Fetch the playground's chart library and typeface again, as vendor/package-lock.json has them (needs npm)
+	rm -rf build/vendor && mkdir -p build/vendor && cp $(VENDOR)/package*.json build/vendor
+	npm ci --prefix build/vendor --ignore-scripts --no-audit --no-fund
+	cp build/vendor/node_modules/uplot/dist/uPlot.iife.min.js build/vendor/node_modules/uplot/dist/uPlot.min.css $(VENDOR)
+	cp build/vendor/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE.txt
+	cp build/vendor/node_modules/@fontsource-variable/inter/files/inter-latin-wght-normal.woff2 $(VENDOR)
+	cp build/vendor/node_modules/@fontsource-variable/inter/LICENSE $(VENDOR)/Inter.LICENSE.txt
+
+pictures: $(VENV)/.dev $(VENV)/.kernel ## Take the pictures of the playground in docs/images again (needs a browser)
+	$(RUN) -m tests.browser.pictures
 
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
@@ -94,7 +106,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance]'
+	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-moments bench-startup committees clean
+.PHONY: help serve test check kernel train docs vendor pictures sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-moments bench-startup committees clean

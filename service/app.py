@@ -16,7 +16,7 @@ from models.mirror import open_store
 from models.repository import Repository
 from penumbra import __version__
 from service.agreement import Agreement
-from service.api import documentation, health, native, problems
+from service.api import documentation, health, native, playground, problems
 from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
 from service.api.oip import routes as oip
@@ -101,6 +101,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(native.router)
     app.include_router(oip.router)
+    app.include_router(playground.router)
     problems.install(app)
     documentation.install(app, oip_documentation.PATHS, oip_documentation.SCHEMAS)
     patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)

@@ -28,6 +28,8 @@ ANSWERS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 TENSOR = {"name": "inputs", "shape": [1, 10], "datatype": "FP64", "data": ROW}
 # What is served without being part of the described interface.
 PAGES = {
+    "/",
+    "/playground/{path:path}",
     "/openapi.json",
     "/docs",
     "/swagger/swagger-ui-bundle.js",

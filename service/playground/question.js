@@ -1,0 +1,79 @@
+/** From what is on the page to the requests that answer it, and to commands that ask the same. */
+
+import { path } from "./service.js";
+import { gridOf, moved } from "./subjects.js";
+
+/** So many thinned networks are drawn one by one; more would be a smear. */
+export const CURVES = 40;
+
+const VERBS = { sample: "sample", stream: "sample/stream", predict: "predict" };
+
+/**
+ * What is asked: `summary`, the row itself and then each point of the sweep, summarised over the whole committee;
+ * `curves`, the same rows as the first thinned networks see them, one by one; `full`, the row for the full network.
+ */
+export function questionOf(state, manifest, subject) {
+  const index = subject.dimensions.findIndex((one) => one.name === state.sweep);
+  const dimension = subject.dimensions[index];
+  const grid = dimension ? gridOf(dimension, subject.points, state.values[index]) : [];
+  const inputs = [state, ...grid.map((value) => moved(state, index, value))].map((one) => subject.row(one));
+  const shared = { inputs, seed: state.seed, ...(state.dropout == null ? {} : { dropout: state.dropout }) };
+  return {
+    where: Object.fromEntries(Object.entries(VERBS).map(([name, verb]) => [name, path(manifest.name, manifest.version, verb)])),
+    summary: { ...shared, samples: state.samples, interval: state.level },
+    curves: { ...shared, samples: Math.min(CURVES, state.samples), return_draws: true },
+    full: { inputs: [inputs[0]] },
+    grid, dimension, index, state, manifest, subject,
+  };
+}
+
+/** Shell commands that get what is on the screen, to the byte: the summary, the curves, the full network. */
+export function asCurl({ where, summary, curves, full }) {
+  const ask = (words, to, request) => [
+    `# ${words}\ncurl -s '${new URL(to, document.baseURI)}'`,
+    "-H 'Content-Type: application/json'",
+    `-d '${JSON.stringify(request).replaceAll("'", "'\\''")}'\n`,
+  ].join(" \\\n  ");
+  return [
+    ask(SUMMARY, where.sample, summary),
+    ask(curvesOf(curves), where.sample, curves),
+    ask(FULL, where.predict, full),
+  ].join("\n");
+}
+
+/** The same in Python. */
+export function asPython({ where, summary, curves }) {
+  const { inputs, ...options } = summary;
+  const { inputs: _, ...draws } = curves;
+  const rows = inputs.map((row) => `    ${JSON.stringify(row)},`).join("\n");
+  const url = (to) => JSON.stringify(String(new URL(to, document.baseURI)));
+  return `import httpx
+
+
+def ask(url, **request):
+    return httpx.post(url, json=request).raise_for_status().json()
+
+
+inputs = [
+${rows}
+]
+
+# ${SUMMARY}
+answer = ask(${url(where.sample)}, inputs=inputs, ${python(options)})
+
+# ${curvesOf(curves)}
+curves = ask(${url(where.sample)}, inputs=inputs, ${python(draws)})["draws"]
+
+# ${FULL}
+full = ask(${url(where.predict)}, inputs=inputs[:1])
+`;
+}
+
+const SUMMARY = "The row, and each point of the sweep, summarised over the committee.";
+const FULL = "What the full network says of the row.";
+const curvesOf = ({ samples }) => `The curves: ${samples === 1 ? "the first thinned network" : `the first ${samples} thinned networks`}, one by one.`;
+
+const python = (options) =>
+  Object.entries(options)
+    .map(([name, value]) => `${name}=${value === true ? "True" : value}`)
+    .join(", ");
