@@ -62,6 +62,9 @@ bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and 
 bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
+bench-scoring: $(VENV)/.kernel ## Measure a million rows from a file beside requests of one row
+	$(RUN) -m benchmarks.scoring
+
 bench-startup: $(VENV)/.kernel ## Measure start-up and memory beside a bare import of PyTorch
 	$(RUN) -m benchmarks.startup
 
@@ -88,7 +91,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance]'
+	$(PIP) install -c constraints.txt --editable '.[serve,score,tracing,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-startup clean
