@@ -74,6 +74,9 @@ bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and 
 bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
 
+bench-scoring: $(VENV)/.kernel ## Measure a million rows from a file beside requests of one row
+	$(RUN) -m benchmarks.scoring
+
 bench-moments: $(VENV)/.dev $(VENV)/.kernel ## Measure method moments against sampling, on every shipped model
 	$(RUN) -m benchmarks.moments
 
@@ -106,7 +109,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance,browser]'
+	$(PIP) install -c constraints.txt --editable '.[serve,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs vendor pictures sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-moments bench-startup committees clean
+.PHONY: help serve test check kernel train docs vendor pictures sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

@@ -80,15 +80,17 @@ class RegressionSample(_Answer):
 
     `epistemic_std` is what the thinned networks disagree about, `aleatoric_std` what no network could know, `stderr`
     the Monte Carlo standard error of `mean`. `quantiles` by probability; `draws` [samples, rows, outputs]; `converged`
-    where a target was given. `seed`, `first_sample` and `samples` name the committee. `progress` while it streams.
+    where a target was given. `seed`, `first_sample` and `samples` name the committee; an answer that was worked out
+    without one is `approximate`, and has none. `progress` while it streams.
     """
 
     progress: Progress | None = None
     model: ModelReference
-    seed: int
-    first_sample: int
+    seed: int | None
+    first_sample: int | None
     samples: int
     method: str
+    approximate: bool | None = None
     converged: bool | None = None
     mean: Floats
     std: Floats | None
@@ -112,10 +114,11 @@ class ClassSample(_Answer):
 
     progress: Progress | None = None
     model: ModelReference
-    seed: int
-    first_sample: int
+    seed: int | None
+    first_sample: int | None
     samples: int
     method: str
+    approximate: bool | None = None
     converged: bool | None = None
     labels: list[str]
     probabilities: Floats
@@ -125,7 +128,7 @@ class ClassSample(_Answer):
     expected_entropy: Floats
     mutual_information: Floats
     variation_ratio: Floats
-    votes: Integers
+    votes: Integers | None
     draws: Floats | None = None
     prediction_set: list[list[str]] | None = None
 
@@ -176,7 +179,7 @@ def joined(parts: Sequence[A]) -> A:
     )
 
 
-_SHARED = ("progress", "model", "seed", "first_sample", "samples", "method", "converged")
+_SHARED = ("progress", "model", "seed", "first_sample", "samples", "method", "approximate", "converged")
 
 
 def _side_by_side(name: str, parts: list[Any]) -> Any:
@@ -203,7 +206,7 @@ def _array(name: str, value: Any) -> Any:
         return Interval(value.level, value.kind, **bounds)
     if isinstance(value, dict):
         return {float(key): _array(name, each) for key, each in value.items()}
-    if name == "votes":
+    if name == "votes" and value is not None:
         return arrays.integers(value)
     return arrays.floats(value) if isinstance(value, list) and name not in ("labels", "prediction_set") else value
 

@@ -60,7 +60,10 @@ def prediction(answer: Prediction, names: Sequence[str]) -> str:
 
 def sample(answer: Sample, names: Sequence[str]) -> str:
     """What a committee says and how far to trust it, a line for each row and output."""
-    head = f"{answer.model.name} {answer.model.version} · seed {answer.seed} · {answer.samples} samples"
+    committee = (
+        f"{answer.method}, approximate" if answer.seed is None else f"seed {answer.seed} · {answer.samples} samples"
+    )
+    head = f"{answer.model.name} {answer.model.version} · {committee}"
     if answer.first_sample:
         head += f" from {answer.first_sample}"
     if isinstance(answer, ClassSample):
@@ -128,7 +131,7 @@ def _voted(answer: ClassSample, names: Sequence[str]) -> list[list[str]]:
                     f"{share:.3f}",
                     "" if std is None else f"± {std:.3f}",
                     _bar(share),
-                    f"{int(answer.votes[row][chosen])} of {answer.samples}",
+                    "" if answer.votes is None else f"{int(answer.votes[row][chosen])} of {answer.samples}",
                     *(["", ""] if place else told),
                 ]
             )

@@ -82,12 +82,14 @@ def read(body: bytes, head_length: str, quantiles: Sequence[float] = ()) -> Pred
         raw = raw[size:]
     said = head.parameters
     common = {"model": ModelReference(name=head.model_name, version=head.model_version, digest=said["digest"])}
-    if "seed" not in said:
+    if "method" not in said:
         values = common | tensors
         return _made(ClassPrediction, values) if "labels" in tensors else _made(RegressionPrediction, values)
-    common |= {name: said[name] for name in ("seed", "first_sample", "samples", "method", "converged") if name in said}
+    told = ("seed", "first_sample", "samples", "method", "approximate", "converged")
+    common |= {"samples": 0} | {name: said[name] for name in told if name in said}
     if "labels" in tensors:
-        tensors["votes"] = arrays.whole(tensors["votes"])
+        if "votes" in tensors:
+            tensors["votes"] = arrays.whole(tensors["votes"])
         return _made(ClassSample, common | tensors)
     tensors["interval"] = Interval(
         said["interval"], said["interval_kind"], tensors.pop("lower", None), tensors.pop("upper", None)

@@ -126,8 +126,8 @@ def _sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--interval", type=float, metavar="LEVEL", help="of the central interval (0.9)")
     group.add_argument("--quantiles", type=_numbers, metavar="P,P,…", help="of a regression: 0.05,0.5,0.95")
     group.add_argument("--dropout", type=float, metavar="P", help="what if every layer dropped so much?")
-    group.add_argument("--method", choices=("dropout", "ensemble"), help="thinned networks (default), or members")
-    group.add_argument("--aggregate", choices=("mean", "vote", "weighted"), help="of a classification (mean)")
+    group.add_argument("--method", metavar="NAME", help="dropout: thinned networks (default); ensemble: members; …")
+    group.add_argument("--aggregate", metavar="NAME", help="of a classification: mean (default), vote, weighted")
 
 
 def _numbers(text: str) -> list[float]:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penumbra import AsyncClient, Client
+from penumbra.schemas import SampleOptions
 from tests.api.live import Server
 from tests.api.wire import rows_of
 
@@ -129,3 +130,15 @@ def test_a_client_can_be_driven_without_sockets(face: Any) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
     with face("http://test", transport=transport) as client:
         assert client.predict("m", [[1.0]]).labels == ["yes"]
+
+
+@pytest.mark.skipif("moments" not in str(SampleOptions.__annotations__["method"]), reason="no moments here, as yet")
+@pytest.mark.parametrize("binary", [False, True])
+def test_answers_without_samples(server: Server, binary: bool) -> None:
+    """What is worked out instead of sampled has no seed, no votes, and the same bytes all the same."""
+    for model in ("diabetes", "breast-cancer"):
+        rows = rows_of(server.client, model, 5)
+        with Client(server.url, chunk_rows=2, binary=binary) as client:
+            answer = client.sample(model, rows, method="moments")
+        assert answer.seed is None
+        assert answer.to_json() == one_request(server, model, "sample", rows, method="moments")
