@@ -14,8 +14,6 @@ import pytest
 
 import penumbra
 from penumbra import AsyncClient, Client, errors
-from service.api.native import HOT
-from tests.client.test_stream import STREAM
 from tests.docs.test_examples import at
 
 METHODS = ("models", "model", "predict", "sample", "stream", "close")
@@ -82,10 +80,7 @@ def test_examples_in_docstrings_do_what_they_say(server: Any, name: str) -> None
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     shared: dict[str, Any] = {}
-    missing = STREAM not in HOT  # of this service, as yet
     for test in sorted(doctest.DocTestFinder().find(module), key=lambda test: test.lineno or 0):
-        if missing and test.name.endswith(".stream"):
-            continue
         test.globs = shared
         for example in test.examples:
             example.source = at(server, example.source)

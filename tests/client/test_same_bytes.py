@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penumbra import AsyncClient, Client
-from penumbra.schemas import SampleOptions
 from tests.api.live import Server
 from tests.api.wire import rows_of
 
@@ -132,7 +131,6 @@ def test_a_client_can_be_driven_without_sockets(face: Any) -> None:
         assert client.predict("m", [[1.0]]).labels == ["yes"]
 
 
-@pytest.mark.skipif("moments" not in str(SampleOptions.__annotations__["method"]), reason="no moments here, as yet")
 @pytest.mark.parametrize("binary", [False, True])
 def test_answers_without_samples(server: Server, binary: bool) -> None:
     """What is worked out instead of sampled has no seed, no votes, and the same bytes all the same."""

@@ -20,13 +20,11 @@ from penumbra import (
     UnexpectedAnswer,
     UnknownModel,
 )
-from service.api.native import HOT
 from tests.api.live import Server
 from tests.api.wire import ROW as PATIENT
 from tests.api.wire import rows_of
 from tests.client.rude import HANG, RESET, Rude, problem, reply
 
-STREAM = "/v1/models/{name}/sample/stream"
 ROW = [[1.0]]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 
@@ -56,7 +54,6 @@ def told(face: Any, server: Rude, **patience: Any) -> list[tuple[int, bool]]:
         return [(answer.samples, answer.progress is None) for answer in client.stream("m", ROW)]
 
 
-streamed = pytest.mark.skipif(STREAM not in HOT, reason="this service has no streams yet")
 WHOLE = [(32, False), (64, False), (96, True)]
 
 
@@ -122,7 +119,6 @@ def test_what_is_wrong_with_a_stream(face: Any, rude: Callable[..., Rude], scrip
         told(face, rude(script))
 
 
-@streamed
 @pytest.mark.parametrize("model", ["noisy", "headed", "colours"])
 def test_the_last_answer_is_that_of_sample(face: Any, tiny: Server, model: str) -> None:
     """Answers on the way are those of fewer samples, and the last one has the very bytes of a request that waits."""
@@ -136,7 +132,6 @@ def test_the_last_answer_is_that_of_sample(face: Any, tiny: Server, model: str) 
         assert answers[1].to_json() == b'{"progress":{"samples":64,"of":100},' + fewer[1:]
 
 
-@streamed
 def test_whoever_has_heard_enough_stops_listening(tiny: Server) -> None:
     """A generator that is closed closes its connection; the client goes on working."""
     with Client(tiny.url) as client:
@@ -146,7 +141,6 @@ def test_whoever_has_heard_enough_stops_listening(tiny: Server) -> None:
         assert client.predict("noisy", [[0.0, 0.0, 0.0]]).mean.shape == (1, 2)
 
 
-@streamed
 def test_as_many_samples_as_it_takes(face: Any, server: Server) -> None:
     """A target is one request's, however it is asked: the rows stop together, and can't be cut."""
     rows, target = rows_of(server.client, "diabetes", 3), {"target_stderr": 2.0, "min": 32, "max": 1000}
@@ -161,7 +155,6 @@ def test_as_many_samples_as_it_takes(face: Any, server: Server) -> None:
     assert answer.to_json() == server.client.post("/v1/models/diabetes/sample", json=sent).content
 
 
-@streamed
 def test_the_example_of_the_page_prints_what_it_says(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """The stream in docs/applications.md, with its client and its patient."""
     page = (Path(__file__).parents[2] / "docs" / "applications.md").read_text()
