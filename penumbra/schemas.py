@@ -6,6 +6,7 @@ Depends on pydantic alone; knows nothing of networks, engines or servers.
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -120,8 +121,13 @@ class ModelEntry(BaseModel):
     task: Literal["regression", "classification"] | None
     digest: str | None
     ready: bool
-    pinned: Annotated[str, Field(description="Only where a version is pinned: that one.")] | None = None
-    failed: Annotated[list[FailedVersion], Field(description="Only where versions did not pass verification.")] = []
+    pinned: Annotated[
+        str | None, Field(description="Only where a version is pinned: that one.", exclude_if=operator.not_)
+    ] = None
+    failed: Annotated[
+        list[FailedVersion],
+        Field(description="Only where versions did not pass verification.", exclude_if=operator.not_),
+    ] = []
 
 
 class ModelList(BaseModel):

@@ -31,7 +31,7 @@ Name = Annotated[str, Path(examples=["diabetes"])]
 Version = Annotated[str, Path(examples=["1"])]
 
 
-@router.get("/models", response_model=ModelList, response_model_exclude_unset=True)
+@router.get("/models", response_model=ModelList)
 async def list_models(request: Request) -> Any:
     """Every model, sorted by name, with the version that is served by default."""
     return ModelList(models=[_entry(name, offer) for name, offer in _inference(request).catalogue.offers.items()])
@@ -144,8 +144,8 @@ def _entry(name: str, offer: Offer) -> ModelEntry:
         task=manifest.task if manifest else None,
         digest=manifest.digest if manifest else None,
         ready=manifest is not None,
-        **({"pinned": offer.pinned} if offer.pinned else {}),
-        **({"failed": failed} if failed else {}),
+        pinned=offer.pinned,
+        failed=failed,
     )
 
 
