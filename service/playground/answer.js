@@ -3,7 +3,7 @@
 import { Chart, described } from "./chart.js";
 import { colour } from "./colours.js";
 import { ballot, committee, doubt } from "./committee.js";
-import { fill, h } from "./dom.js";
+import { fill, h, idOf } from "./dom.js";
 import { moved } from "./subjects.js";
 import { counted, number, pair, percent, whole } from "./words.js";
 
@@ -243,7 +243,7 @@ export class AnswerView {
 }
 
 function select(label, options, changed) {
-  const id = `in-${label.replace(/\W+/g, "-")}`;
+  const id = idOf(label);
   const list = h("select", { id, onchange: () => changed(list.value) }, options.map(([value, text]) => h("option", { value }, text)));
   return {
     element: h("span", { class: "select" }, h("label", { for: id }, label), list),

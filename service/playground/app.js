@@ -4,7 +4,7 @@ import { AnswerView } from "./answer.js";
 import { Asking } from "./asking.js";
 import { calibrationView } from "./calibration.js";
 import { themed } from "./colours.js";
-import { fill, h } from "./dom.js";
+import { fill, forgetIds, h } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { factsView } from "./facts.js";
 import { questionForm } from "./form.js";
@@ -68,6 +68,7 @@ function showModels(models, manifest) {
 function build(manifest, said) {
   asking.stop();
   dismissed();
+  forgetIds();
   const subject = subjectOf(manifest);
   const state = stateIn(said, manifest, subject);
   if (subject.kind === "picture" && state.image == null) {

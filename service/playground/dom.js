@@ -8,6 +8,19 @@ export const h = (tag, attributes, ...children) => made(document.createElement(t
 /** The same for SVG. */
 export const s = (tag, attributes, ...children) => made(document.createElementNS(SVG, tag), attributes, children);
 
+const taken = new Set();
+
+/** An id that tells what it is of, and that nothing else has: two inputs may differ in their punctuation alone. */
+export function idOf(label) {
+  let id = `in-${label.replace(/\W+/g, "-")}`;
+  while (taken.has(id)) id += "_";
+  taken.add(id);
+  return id;
+}
+
+/** Ids can be given again: what had them is gone. */
+export const forgetIds = () => taken.clear();
+
 /** Puts other children where the old ones were. */
 export function fill(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));

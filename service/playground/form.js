@@ -1,7 +1,7 @@
 /** The question as controls: one for each input, and those of the committee. Knows nothing of answers. */
 
 import { colour } from "./colours.js";
-import { fill, h } from "./dom.js";
+import { fill, h, idOf } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { Pad } from "./pad.js";
 import { LEVELS, MOST_SAMPLES, MOST_SEED, numberIn, wholeIn } from "./state.js";
@@ -67,7 +67,7 @@ function dimension(one, changed) {
 
 /** A number that can be slid and typed. What is typed may lie beyond the slider. */
 function ranged(label, note, { low, high, step, trained, fromSlider, toSlider, parse, complaint, changed }) {
-  const id = `in-${label.replace(/\W+/g, "-")}`;
+  const id = idOf(label);
   const hint = h("p", { class: "hint", id: `${id}-hint`, hidden: true });
   const slider = h("input", {
     type: "range", id: `${id}-slider`, min: low, max: high, step: step ?? "any", "aria-label": `${label}, slider`, disabled: high <= low,
@@ -112,7 +112,7 @@ function ranged(label, note, { low, high, step, trained, fromSlider, toSlider, p
 }
 
 function choice(label, options, changed) {
-  const name = `in-${label.replace(/\W+/g, "-")}`;
+  const name = idOf(label);
   const inputs = options.map(([value, text]) => h("label", null,
     h("input", { type: "radio", name, value, onchange: () => changed(value) }), h("span", null, text)));
   const element = h("fieldset", { class: "row choice" }, h("legend", null, label), h("div", { class: "segments" }, inputs));
@@ -123,8 +123,9 @@ function choice(label, options, changed) {
 }
 
 function seedField(change) {
+  const id = idOf("seed");
   const field = h("input", {
-    type: "text", id: "in-seed", inputmode: "numeric", autocomplete: "off", "aria-describedby": "in-seed-hint",
+    type: "text", id, inputmode: "numeric", autocomplete: "off", "aria-describedby": `${id}-hint`,
     onchange: () => {
       const seed = wholeIn(field.value.trim(), 0, MOST_SEED);
       field.setAttribute("aria-invalid", seed == null);
@@ -132,12 +133,12 @@ function seedField(change) {
       if (seed != null) change({ seed }, { live: true });
     },
   });
-  const hint = h("p", { class: "hint", id: "in-seed-hint", hidden: true }, "Must be a whole number from 0 to 9,007,199,254,740,991.");
+  const hint = h("p", { class: "hint", id: `${id}-hint`, hidden: true }, "Must be a whole number from 0 to 9,007,199,254,740,991.");
   const another = h("button", {
     type: "button", class: "small", title: "Another seed, another committee", onclick: () => change({ seed: crypto.getRandomValues(new Uint32Array(1))[0] % 100_000 }, { live: true }),
   }, "Another");
   return {
-    element: h("div", { class: "row seed" }, h("label", { for: "in-seed" }, "Seed"), another, field, hint),
+    element: h("div", { class: "row seed" }, h("label", { for: id }, "Seed"), another, field, hint),
     show: (seed) => {
       field.value = String(seed);
       field.removeAttribute("aria-invalid");
@@ -148,18 +149,19 @@ function seedField(change) {
 
 /** Dropout as it was trained, or what if every layer's p were another. */
 function whatIf(manifest, change) {
+  const id = idOf("what-if");
   const rates = [...new Set(ratesOf(manifest.architecture))];
   const trained = rates.length ? rates.join(", ") : "its own";
   const usual = rates.find((rate) => rate > 0) ?? 0.5;
-  const box = h("input", { type: "checkbox", id: "in-what-if", onchange: () => change({ dropout: box.checked ? Number(slider.value) : null }) });
-  const shown = h("output", { for: "in-p" });
+  const box = h("input", { type: "checkbox", id, onchange: () => change({ dropout: box.checked ? Number(slider.value) : null }) });
+  const shown = h("output", { for: `${id}-p` });
   const slider = h("input", {
-    type: "range", id: "in-p", min: 0, max: 1, step: 0.05, value: usual, "aria-label": "Dropout p of every layer, slider",
+    type: "range", id: `${id}-p`, min: 0, max: 1, step: 0.05, value: usual, "aria-label": "Dropout p of every layer, slider",
     oninput: () => change({ dropout: Number(slider.value) }),
   });
   return {
     element: h("div", { class: "row what-if" },
-      h("label", { for: "in-what-if", title: `Dropout: every layer drops its units with this probability, instead of ${trained}` }, box, "What if p"), slider, shown),
+      h("label", { for: id, title: `Dropout: every layer drops its units with this probability, instead of ${trained}` }, box, "What if p"), slider, shown),
     show: (dropout) => {
       box.checked = dropout != null;
       slider.disabled = dropout == null;
