@@ -227,7 +227,7 @@ class FfStack(_Spec):
         )
 
     def _half(self, name: str, times: int, width: int, p: float) -> Block:
-        """x + FF(LN(x)) over the `width` numbers of each of `times` vectors."""
+        """Half a block: x + FF(LN(x)) over the `width` numbers of each of `times` vectors."""
         hidden = self.ratio * width
         inner = (
             Norm("norm", "layer", width, times, STACK_NORM_EPSILON),

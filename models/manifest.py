@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.architecture import Architecture, ClassificationHead, RegressionHead
-from models.features import ClassLabel, Feature, Target
+from models.architecture import Architecture, ClassificationHead, FfStack, RegressionHead
+from models.features import ClassLabel, Input, Target
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DEFAULT_SAMPLES = 100
@@ -71,7 +71,7 @@ class Manifest(BaseModel):
     digest: Digest
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     description: str = ""
-    inputs: tuple[Feature, ...]
+    inputs: tuple[Input, ...]
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...]
     architecture: Architecture
     noise_variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -83,8 +83,9 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
-        if len(self.inputs) != self.architecture.inputs:
-            raise ValueError(f"{len(self.inputs)} inputs for a network of {self.architecture.inputs}")
+        width = sum(column.width for column in self.inputs)
+        if width != self.architecture.inputs:
+            raise ValueError(f"{width} inputs for a network of {self.architecture.inputs}")
         for names in ([column.name for column in self.inputs], [column.name for column in self.outputs]):
             if len(set(names)) != len(names):
                 raise ValueError("two columns have the same name")
@@ -101,6 +102,11 @@ class Manifest(BaseModel):
             if len(self.noise_variance) != expected:
                 raise ValueError(f"{len(self.noise_variance)} noise variances for {expected} outputs")
         return self
+
+    @property
+    def image(self) -> tuple[int, ...] | None:
+        """Height, width and perhaps channels, where a row is an image."""
+        return self.architecture.image if isinstance(self.architecture, FfStack) else None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -143,7 +149,7 @@ def seal(
     version: str,
     task: Task,
     weights_sha256: str,
-    inputs: tuple[Feature, ...],
+    inputs: tuple[Input, ...],
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...],
     architecture: Architecture,
     noise_variance: tuple[float, ...] | None = None,

@@ -6,6 +6,7 @@ Knows nothing of seeds or serving. In eval mode these modules are the full netwo
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,10 +131,11 @@ def _initialise_stack(module: nn.Module) -> None:
 
 
 def _sequence(layers: tuple[Layer, ...]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict((layer.name, _module(layer)) for layer in layers))
+    return nn.Sequential(OrderedDict((layer.name, module_of(layer)) for layer in layers))
 
 
-def _module(layer: Layer) -> nn.Module:
+def module_of(layer: Layer) -> nn.Module:
+    """The module of a single layer."""
     match layer:
         case Linear(inputs=inputs, outputs=outputs):
             return nn.Linear(inputs, outputs)
@@ -146,19 +148,33 @@ def _module(layer: Layer) -> nn.Module:
         case Dropout(p=p, inplace=inplace):
             return nn.Dropout(p, inplace)
         case Block(layers=inner, residual=True):
-            return ResidualBlock(OrderedDict((layer.name, _module(layer)) for layer in inner))
+            return ResidualBlock(OrderedDict((layer.name, module_of(layer)) for layer in inner))
         case Block(layers=inner):
             return _sequence(inner)
+        case _:
+            return _OF_STACKS[type(layer)](*arguments_of(layer))
+
+
+_OF_STACKS: dict[type, type[nn.Module]] = {
+    Patches: CutPatches,
+    ClassToken: PrependToken,
+    Positions: AddPositions,
+    Transpose: SwapTokensAndFeatures,
+    FirstToken: TakeFirstToken,
+}
+
+
+def arguments_of(layer: Layer) -> tuple[Any, ...]:
+    """What a layer's module is made with, where that module is one of these here."""
+    match layer:
         case Patches(height=height, width=width, channels=channels, patch=patch):
-            return CutPatches(height, width, channels, patch)
+            return height, width, channels, patch
         case ClassToken(width=width):
-            return PrependToken(width)
+            return (width,)
         case Positions(learnt=learnt, grid=grid, width=width):
-            return AddPositions(learnt, grid, width)
-        case Transpose():
-            return SwapTokensAndFeatures()
-        case FirstToken():
-            return TakeFirstToken()
+            return learnt, grid, width
+        case _:
+            return ()
 
 
 def activation(function: ActivationName) -> nn.Module:
@@ -182,3 +198,9 @@ def expected_tensors(architecture: Architecture) -> dict[str, tuple[torch.dtype,
     """Name → (dtype, shape) of every tensor a weights file of this architecture must hold, and no others."""
     with torch.device("meta"):
         return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in build(architecture).state_dict().items()}
+
+
+def meta_parameters(architecture: Architecture) -> int:
+    """Parameters of the module of a spec, counted without memory for them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(architecture).parameters())

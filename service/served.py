@@ -16,6 +16,7 @@ import torch
 from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
+from models.mixed import standard_of
 from models.repository import Repository, RepositoryError
 from service.engine.masks import STREAM_VERSION
 from service.engine.plan import Cut, Network
@@ -49,8 +50,8 @@ class ServedModel:
 
     @cached_property
     def standard(self) -> Standard:
-        """Raw rows to standard units."""
-        return Standard(self.manifest.inputs)
+        """How raw rows are read, and what the network sees of them."""
+        return standard_of(self.manifest.inputs, self.manifest.image)
 
     def regression_draws(self, outputs: Float32) -> RegressionDraws:
         """Outputs [samples, rows, width] as draws in raw units."""

@@ -90,7 +90,9 @@ def module_of(architecture: Architecture, seed: int = 0) -> nn.Sequential:
     return module.eval()
 
 
-def compiled(architecture: Architecture, module: nn.Module, engine: str = "kernel", *, plan: RowPlan | None = None) -> Network:
+def compiled(
+    architecture: Architecture, module: nn.Module, engine: str = "kernel", *, plan: RowPlan | None = None
+) -> Network:
     """The engine's network for a module: as it is served by one of ENGINES, or for one row plan, unverified.
 
     The kernel has no steps for stacks: PyTorch evaluates them.

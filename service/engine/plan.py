@@ -258,17 +258,25 @@ class _Compiler:
                 case Block(layers=inner, residual=residual):
                     within = self.steps(inner, name + ".")
                     steps.extend([Keep(), *within, AddKept()] if residual else within)
-                case Patches():
-                    steps.append(Patch(layer))
-                case ClassToken():
-                    self._token = self._tensors[name + ".token"]
-                case Positions():
-                    steps.append(self._place(name, layer))
-                case Transpose(rows=times, columns=width):
-                    steps.append(Turn(times, width))
-                case FirstToken(tokens=times):
-                    steps.append(TakeFirst(times))
+                case _:
+                    steps.extend(self._of_stack(name, layer))
         return steps
+
+    def _of_stack(self, name: str, layer: Layer) -> list[Step]:
+        """What only feed-forward stacks have."""
+        match layer:
+            case Patches():
+                return [Patch(layer)]
+            case ClassToken():
+                self._token = self._tensors[name + ".token"]
+                return []
+            case Positions():
+                return [self._place(name, layer)]
+            case Transpose(rows=times, columns=width):
+                return [Turn(times, width)]
+            case FirstToken(tokens=times):
+                return [TakeFirst(times)]
+        raise NotImplementedError(f"no step for {layer}")
 
     def _place(self, name: str, layer: Positions) -> Place:
         """The class token and its position are one vector, which is added to zeros."""

@@ -1,7 +1,7 @@
 """One tile of (sample, row) pairs through the steps of a network, in buffers that are kept.
 
-Activations are [padded pairs, padded width]; where a pair has several vectors, each of them is filled up, and they stand
-side by side. A tile may hold several queries, whose pairs follow one another; within a
+Activations are [padded pairs, padded width]; where a pair has several vectors, each of them is filled up, and they
+stand side by side. A tile may hold several queries, whose pairs follow one another; within a
 query they are in the order samples × rows. Knows nothing of how work is cut into tiles, or of threads.
 """
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from models import recipes as package
 from models.data import describe_inputs, describe_outputs, split
 from models.evaluation import monte_carlo
-from models.features import standardise
+from models.mixed import standardise
 from models.networks import build
 from models.recipes import recipes
 from models.repository import Repository
