@@ -72,9 +72,9 @@ def describe_inputs(dataset: Dataset, train: npt.NDArray[np.int64]) -> tuple[Inp
     """The input columns as the training rows show them: standardisation and ranges never see the other rows."""
     seen = dataset.inputs[train]
     if dataset.kinds is not None:
-        missing = np.isnan(dataset.inputs).any(axis=0)
+        missing = [bool(np.isnan(column).any()) for column in dataset.inputs.T]
         return tuple(
-            _describe(name, kind, seen[:, i], missing=bool(missing[i]))
+            _describe(name, kind, seen[:, i], missing=missing[i])
             for i, (name, kind) in enumerate(zip(dataset.input_names, dataset.kinds, strict=True))
         )
     if dataset.image:

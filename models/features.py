@@ -37,26 +37,15 @@ class _Column(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class _Scaled(_Column):
-    """What boolean and number have in common: the network sees (x − mean) / scale.
+Missing = Annotated[bool, Field(exclude_if=lambda missing: not missing)]  # left out of the JSON where it is false
 
-    Where values may be `missing`, it sees 0 in their stead, and beside it whether the value is missing. The flag is
-    left out of the JSON where it is false.
+
+class Feature(_Column):
+    """One input column: a number in raw units, standardised as (x − mean) / scale.
+
+    `range` is that of the training rows, None where it is not known. Where values may be `missing`, the network sees 0
+    in their stead, and beside it whether the value is missing.
     """
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    mean: float = 0.0
-    scale: Annotated[float, Field(gt=0)] = 1.0
-    missing: Annotated[bool, Field(exclude_if=lambda missing: not missing)] = False
-
-    @property
-    def width(self) -> int:
-        """Numbers that the network sees."""
-        return 1 + self.missing
-
-
-class Feature(_Scaled):
-    """One input column: a number in raw units. `range` is that of the training rows, None where it is not known."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     kind: Literal["number"] = "number"
@@ -64,6 +53,12 @@ class Feature(_Scaled):
     range: tuple[float, float] | None
     mean: float = 0.0
     scale: Annotated[float, Field(gt=0)] = 1.0
+    missing: Missing = False
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network sees."""
+        return 1 + self.missing
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -71,10 +66,19 @@ class Feature(_Scaled):
         return self.range or (-math.inf, math.inf)
 
 
-class Boolean(_Scaled):
-    """One input column: true or false; as numbers, 1 or 0."""
+class Boolean(_Column):
+    """One input column: true or false; as numbers, 1 or 0, which are standardised like others."""
 
+    name: Annotated[str, Field(min_length=1, max_length=200)]
     kind: Literal["boolean"]
+    mean: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    missing: Missing = False
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network sees."""
+        return 1 + self.missing
 
     @property
     def limits(self) -> tuple[float, float]:

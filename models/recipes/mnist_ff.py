@@ -55,7 +55,7 @@ RECIPE = Recipe(
         weight_decay=0.01,
         batch_size=64,
         max_epochs=70,
-        patience=25,
+        patience=12,
         validation_fraction=0.1,
     ),
     augment=distorted,

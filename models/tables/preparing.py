@@ -112,7 +112,7 @@ def _target(table: Table, name: str, wanted: Wanted) -> Column:
     column = understand(table, name, wanted.categories)
     if column.missing == table.rows:
         raise UnusableTable(f"the target {shown(name)} is missing in every row")
-    if len(column.distinct) == 1:
+    if len(column.distinct) == 1 and table.rows >= LEAST_ROWS:
         value = shown(column.distinct[0])
         raise UnusableTable(f"the target {shown(name)} is {value} in every row: there is nothing to learn")
     return column

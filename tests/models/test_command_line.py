@@ -72,7 +72,7 @@ def test_help_explains_every_command():
     answer = Answer("--help")
     assert answer.code == 0
     for sentence in (
-        "train Train recipes and publish what comes out as new versions.",
+        "train Train recipes, or a table of your own, and publish what comes out as new versions.",
         "list List the models in the store, with every version.",
         "describe Show a model's layers, its dropout sites, and what a row and a sample cost.",
     ):
@@ -85,7 +85,7 @@ def test_help_explains_every_command():
         (
             "train",
             [
-                "One or more of breast-cancer, diabetes, digits; or all.",
+                "One or more of breast-cancer, diabetes, digits, mnist-ff; or all. Or a table of your own",
                 "The same recipe gives the same digest",
                 "PENUMBRA_STORE",
             ],
@@ -115,7 +115,7 @@ def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "models", "list", "--json"], cwd=ROOT, env=environment, check=True, capture_output=True
     )
-    assert [line["name"] for line in json.loads(done.stdout)] == ["breast-cancer", "diabetes", "digits"]
+    assert [line["name"] for line in json.loads(done.stdout)] == ["breast-cancer", "diabetes", "digits", "mnist-ff"]
     assert done.stderr == b""
 
 
@@ -300,7 +300,8 @@ def test_train_what_is_unknown(tmp_path):
     answer = Answer("train", "digits", "nope", "--store", tmp_path / "store")
     assert answer.code == 1
     assert answer.errors == (
-        "error: there is no recipe 'nope'; there are: breast-cancer, diabetes, digits, or all of them: all\n"
+        "error: there is no recipe 'nope'; there are: breast-cancer, diabetes, digits, mnist-ff, or all of them: all; "
+        "a table is a file that ends with .csv, .tsv, .txt or .parquet\n"
     )
     assert not (tmp_path / "store").exists()
 
