@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -90,12 +90,13 @@ def train_command(
     if _is_table(names):
         from models.commands import table
         from models.tables.errors import UnusableTable
+        from models.tables.preparing import Wanted
 
         _check_writable(store)
         try:
             asked = table.Asked(
                 path=Path(names[0]),
-                wanted=table.Wanted(target or (), table.task_choice(task), drop or (), category or ()),
+                wanted=Wanted(target or (), table.task_choice(task), drop or (), category or ()),
                 name=name,
                 missing=tuple(missing or ()),
                 hidden=_widths(hidden),
@@ -262,7 +263,7 @@ def describe_command(
 def _describe_stack(name: str, size: str | None, *, as_json: bool) -> None:
     if name != "ff_stack":
         _fail("--size is for ff_stack")
-    if size not in STACK_SIZES:
+    if size is None or size not in STACK_SIZES:
         _fail(f"--size must be one of {', '.join(STACK_SIZES)}")
     description = describe_architecture(published_stack(size))
     if as_json:
@@ -387,7 +388,7 @@ def _print_layers(description: Description) -> None:
     )
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     errors.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 

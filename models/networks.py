@@ -85,7 +85,7 @@ def resampled_positions(values: Tensor, learnt: tuple[int, int], grid: tuple[int
     """Positions [1 + learnt places, width], the class token's first, on another grid: [1 + places, width]."""
     if learnt == grid:
         return values
-    places = values[1:].T.unflatten(1, learnt)[None]
+    places = values[1:].T.reshape(1, -1, *learnt)
     resampled = nn.functional.interpolate(places, grid, mode="bilinear", align_corners=False)
     return torch.cat((values[:1], resampled[0].flatten(1).T))
 

@@ -47,7 +47,7 @@ def task_choice(text: str) -> TaskChoice:
     """One of the tasks, or auto. Raises UnusableTable."""
     for choice in ("auto", "regression", "classification"):
         if text == choice:
-            return choice  # type: ignore[return-value]
+            return choice
     raise UnusableTable(f"--task must be regression or classification, not {shown(text)}")
 
 

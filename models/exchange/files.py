@@ -65,7 +65,8 @@ def read_weights(path: Path) -> dict[str, Tensor] | nn.Sequential:
 def _unsafe(path: Path) -> str:
     """Which names a refused file asks for; looking is safe, nothing is imported."""
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals(list(LAYERS)):
+            names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001  # whatever is wrong with the file, it was refused already
         names = []
     asked = f" asks for {', '.join(names[:3])}, which" if names else " has something in it that"

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from models.architecture import Architecture, FfStack, RegressionHead
+from models.architecture import Architecture, FfStack, Mlp, RegressionHead
 from models.architecture import Head as AnyHead
 from models.exchange.files import ImportRefused, read_weights
 from models.exchange.named import renamed
@@ -80,6 +80,7 @@ def import_file(path: Path, spec: Spec, name: str, version: str) -> Imported:
     """The version that a file of weights makes with a spec. Raises ImportRefused."""
     found = read_weights(path)
     original: Callable[[Tensor], Tensor] | None
+    architecture: Mlp | FfStack
     if isinstance(found, nn.Sequential):
         architecture, tensors = spec_of(found, _head(spec))
         original = found.double().eval()
@@ -157,7 +158,7 @@ def _published(architecture: Architecture, tensors: dict[str, Tensor]) -> Callab
     if "pos_embed" in tensors:
         of_class, places = tensors["pos_embed"][:, :1], tensors["pos_embed"][:, 1:]
         laid_out["pos_encoding.cls_pos_embed"] = of_class
-        laid_out["pos_encoding.pos_embed"] = places.mT.unflatten(2, architecture.grid)
+        laid_out["pos_encoding.pos_embed"] = places.mT.reshape(1, -1, *architecture.grid)
     try:
         module.load_state_dict(laid_out)
     except RuntimeError as error:

@@ -33,8 +33,9 @@ def spec_of(module: nn.Sequential, head: Head) -> tuple[Mlp, dict[str, Tensor]]:
     """The spec that a module amounts to, and the tensors under the names of that spec. Raises ImportRefused."""
     layers = [(name, layer) for name, layer in _plain(module) if not isinstance(layer, (nn.Identity, nn.Flatten))]
     input_dropout = 0.0
-    if layers and isinstance(layers[0][1], nn.Dropout):
-        input_dropout = float(layers.pop(0)[1].p)
+    if layers and isinstance(first := layers[0][1], nn.Dropout):
+        input_dropout = first.p
+        layers.pop(0)
     if not layers or not isinstance(layers[-1][1], nn.Linear):
         last = type(layers[-1][1]).__name__ if layers else "nothing"
         raise ImportRefused(
@@ -44,12 +45,11 @@ def spec_of(module: nn.Sequential, head: Head) -> tuple[Mlp, dict[str, Tensor]]:
     hidden = _hidden(layers)
     if not hidden:
         raise ImportRefused("there must be at least one hidden layer before the last linear one")
-    widths = [last_linear.out_features for last_linear in (each.linear for each in hidden)]
     if isinstance(last_linear, nn.Linear) and last_linear.out_features != head.width:
         raise ImportRefused(f"the last layer has {last_linear.out_features} outputs, and the head needs {head.width}")
     spec = Mlp(
         inputs=hidden[0].linear.in_features,
-        hidden=tuple(widths),
+        hidden=tuple(each.linear.out_features for each in hidden),
         activation=_same("activation", [each.activation for each in hidden]),
         norm=_same("norm", [_norm_name(each.norm) for each in hidden]),
         dropout=tuple(each.p for each in hidden),
@@ -89,7 +89,7 @@ def _hidden(layers: list[tuple[str, nn.Module]]) -> list[_Hidden]:
                 current.norm = layer
             case nn.Dropout() if current.activation is not None:
                 # One after the other they are one that keeps what both keep.
-                current.p = 1.0 - (1.0 - current.p) * (1.0 - layer.p)
+                current.p = 1.0 - (1.0 - current.p) * (1.0 - layer.p) if current.p else layer.p
             case _ if (function := _activation(layer)) and current.activation is None and current.p == 0.0:
                 current.activation = function
             case _:

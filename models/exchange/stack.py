@@ -48,7 +48,8 @@ def _stack_of(
 ) -> tuple[FfStack, dict[str, Tensor]]:
     embedding = tensors["patch_embed.proj.weight"]
     dim, channels, patch, _ = embedding.shape
-    depth = 1 + max((int(found[1]) for name in tensors if (found := _BLOCK.match(name))), default=-1)
+    blocks = [match for name in tensors if (match := _BLOCK.match(name))]
+    depth = 1 + max((int(match[1]) for match in blocks), default=-1)
     hidden, tokens = tensors["blocks.0.mlp2.fc1.weight"].shape
     side = math.isqrt(tokens - 1)
     if image is None:
@@ -105,7 +106,9 @@ class _FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, width] → the same."""
-        return self.fc2(nn.functional.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        hidden: Tensor = self.fc1(x)
+        out: Tensor = self.fc2(nn.functional.gelu(hidden))
+        return out
 
 
 class _PublishedBlock(nn.Module):
@@ -118,7 +121,8 @@ class _PublishedBlock(nn.Module):
         """[rows, tokens, dim] → the same."""
         x = x + self.mlp1(self.norm1(x))
         x = x.transpose(1, 2)
-        return (x + self.mlp2(self.norm2(x))).transpose(1, 2)
+        out: Tensor = x + self.mlp2(self.norm2(x))
+        return out.transpose(1, 2)
 
 
 class _PublishedPatches(nn.Module):
@@ -149,7 +153,7 @@ class PublishedStack(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[rows, channels, height, width] → [rows, outputs]."""
         x = self.patch_embed.proj(images)
-        places = self.pos_encoding.pos_embed
+        places: Tensor = self.pos_encoding.pos_embed
         if places.shape[2:] != x.shape[2:]:
             places = nn.functional.interpolate(places, x.shape[2:], mode="bilinear", align_corners=False)
         x = (x + places).flatten(2).transpose(1, 2)
@@ -157,4 +161,5 @@ class PublishedStack(nn.Module):
         x = torch.cat((first, x), dim=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x)[:, 0])  # type: ignore[no-any-return]
+        out: Tensor = self.head(self.norm(x)[:, 0])
+        return out

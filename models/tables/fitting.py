@@ -27,12 +27,11 @@ HYPERPARAMETERS = Hyperparameters(learning_rate=1e-3, weight_decay=0.1, batch_si
 HIDDEN_WIDTHS = (128, 128)
 P = 0.1
 
-_SEARCH = {
-    "hidden": ((64,), (128,), (256,), (64, 64), (128, 128), (256, 256), (128, 128, 128)),
-    "p": (0.05, 0.1, 0.2, 0.4),
-    "weight_decay": (0.01, 0.1, 1.0),
-    "learning_rate": (5e-4, 1e-3, 2e-3),
-}
+# What a search chooses from.
+_WIDTHS: tuple[tuple[int, ...], ...] = ((64,), (128,), (256,), (64, 64), (128, 128), (256, 256), (128, 128, 128))
+_PS = (0.05, 0.1, 0.2, 0.4)
+_WEIGHT_DECAYS = (0.01, 0.1, 1.0)
+_LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +110,20 @@ def search(
     tried when time is over does not count. Raises Diverged where none came to anything.
     """
     end = clock() + seconds
-    best, lowest = None, float("inf")
-    candidates = list(product(*_SEARCH.values()))
+    best: Recipe | None = None
+    lowest = float("inf")
+    candidates = list(product(_WIDTHS, _PS, _WEIGHT_DECAYS, _LEARNING_RATES))
     np.random.Generator(np.random.PCG64(recipe.hyperparameters.seed)).shuffle(candidates)
+
+    tried_one = False
 
     def watch(epoch: Epoch) -> None:
         on_epoch(epoch)
-        if best is not None and clock() > end:
+        if tried_one and clock() > end:
             raise _OutOfTime
 
     for number, candidate in enumerate([recipe, *(_changed(recipe, *each) for each in candidates)], start=1):
-        if best is not None and clock() > end:
+        if tried_one and clock() > end:
             break
         try:
             loss = best_loss(candidate, watch)
@@ -130,7 +132,7 @@ def search(
         except Diverged:
             on_try(Tried(number, candidate, None, best=False))
             continue
-        better = loss < lowest
+        tried_one, better = True, loss < lowest
         if better:
             best, lowest = candidate, loss
         on_try(Tried(number, candidate, loss, best=better))

@@ -19,6 +19,7 @@ from scipy.special import softmax
 from models import evaluation
 from models.architecture import RegressionHead
 from models.data import Dataset, Split
+from models.features import Float64
 from models.mixed import standardise
 from models.networks import build
 from models.training import Trained
@@ -60,7 +61,7 @@ def reliability(trained: Trained, dataset: Dataset, parts: Split) -> list[Point]
     return _regression(means + deviations * noise, dataset.numbers[parts.test])
 
 
-def _regression(draws: evaluation.Float64, targets: evaluation.Float64) -> list[Point]:
+def _regression(draws: Float64, targets: Float64) -> list[Point]:
     """Draws [samples, rows, outputs] of what may be observed, beside what was."""
     points = []
     for level in LEVELS:
@@ -69,7 +70,7 @@ def _regression(draws: evaluation.Float64, targets: evaluation.Float64) -> list[
     return points
 
 
-def _classification(probabilities: evaluation.Float64, classes: Any) -> list[Point]:
+def _classification(probabilities: Float64, classes: Any) -> list[Point]:
     """Answers in bins of confidence: how often those of a bin were right."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)

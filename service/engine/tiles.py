@@ -192,7 +192,7 @@ def _rearranged(step: Patch | Place | Turn | TakeFirst, x: Tensor, workspace: Wo
             patches = pixels.view(pairs, grid[0], image.patch, grid[1], image.patch, image.channels)
             out = workspace.take(slot, pairs, image.tokens * padded_width(width), device).zero_()
             places = out.view(pairs, *grid, padded_width(width))[..., :width]
-            places.unflatten(-1, (image.channels, image.patch, image.patch)).copy_(patches.permute(0, 1, 3, 5, 2, 4))
+            places.copy_(patches.permute(0, 1, 3, 5, 2, 4).reshape(places.shape))
         case Place(values):
             out = workspace.take(slot, pairs, values.numel(), device)
             vectors = out.view(pairs, *values.shape)

@@ -248,7 +248,7 @@ async def test_statistics_count(call: Call) -> None:
     for _ in range(3):
         await call("infer", "diabetes", tensor(ROWS))
     assert counted(await call("get_inference_statistics", "diabetes", "1")) == {"diabetes": (rows + 6, requests + 3)}
-    assert counted(await call("get_inference_statistics")).keys() == {"breast-cancer", "diabetes", "digits"}
+    assert counted(await call("get_inference_statistics")).keys() == {"breast-cancer", "diabetes", "digits", "mnist-ff"}
 
 
 async def test_the_repository_is_listed_with_an_empty_body(call: Call) -> None:
@@ -256,7 +256,7 @@ async def test_the_repository_is_listed_with_an_empty_body(call: Call) -> None:
     listed = await call("get_model_repository_index")
     assert listed == [
         {"name": name, "version": "1", "state": "READY", "reason": ""}
-        for name in ("breast-cancer", "diabetes", "digits")
+        for name in ("breast-cancer", "diabetes", "digits", "mnist-ff")
     ]
 
 
