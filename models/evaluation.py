@@ -15,6 +15,7 @@ from scipy.special import entr, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -141,8 +142,10 @@ def baselines(dataset: Dataset, parts: Split, rows: Float32 | None = None) -> di
     """scikit-learn's linear method and its MLP, fitted on the training rows, scored on the test rows.
 
     Where columns are of several kinds they get what the network sees, `rows` [rows, width], and gradient-boosted trees,
-    which know what to do with categories and missing values, are a third.
+    which know what to do with categories and missing values, are a third. Images have nearest neighbours instead.
     """
+    if dataset.image is not None:
+        return {"nearest_neighbours": {"accuracy": _nearest_neighbours(dataset, parts)}}
     inputs = dataset.inputs if dataset.kinds is None or rows is None else rows.astype(np.float64)
     x, y = inputs[parts.train], dataset.targets[parts.train]
     x_test, y_test = inputs[parts.test], dataset.targets[parts.test]
@@ -176,6 +179,12 @@ def baselines(dataset: Dataset, parts: Split, rows: Float32 | None = None) -> di
         predicted = np.stack([trees.fit(seen, y[:, i]).predict(asked) for i in range(y.shape[1])], axis=1)
         scores["hist_gradient_boosting"] = {"rmse": _root_mean_square(y_test - predicted)}
     return scores
+
+
+def _nearest_neighbours(dataset: Dataset, parts: Split) -> float:
+    """The accuracy of the vote of the three training images whose pixels are nearest."""
+    voters = KNeighborsClassifier(n_neighbors=3).fit(dataset.inputs[parts.train], dataset.targets[parts.train])
+    return float(voters.score(dataset.inputs[parts.test], dataset.targets[parts.test]))
 
 
 def _categories(dataset: Dataset) -> list[bool]:

