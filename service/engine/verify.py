@@ -77,7 +77,7 @@ def _products_invariant(network: Network) -> bool:
     parts = (most // 16, most // 8, most // 4, most // 2, most * 3 // 4, most)
     sizes = {plan.padded(size) for size in (*range(plan.rows, min(most, 128) + 1, plan.rows), *parts)}
     random = np.random.Generator(np.random.Philox(0))
-    # One of each shape: what PyTorch chooses instructions by is sizes, not numbers. A stack has the same in every block.
+    # One of each shape, for it is by sizes that PyTorch chooses instructions. A stack has the same in every block.
     shapes = {(step.weight.shape, step.times): step for step in network.steps if isinstance(step, Product)}
     for step in shapes.values():
         weight, bias = step.weight, step.bias
