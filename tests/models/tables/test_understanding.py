@@ -66,7 +66,7 @@ def test_parquet_is_read_as_csv_is(homes, tmp_path):
     csv, path = read_table(homes), tmp_path / "homes.parquet"
     pl.DataFrame(
         {"rooms": csv.columns["rooms"].cast(pl.Int16), "heating": csv.columns["heating"].cast(pl.Categorical),
-         "garden": csv.columns["garden"] == "true", "age": csv.columns["age"].cast(pl.Float32)}
+         "garden": csv.columns["garden"].str.to_lowercase() == "true", "age": csv.columns["age"].cast(pl.Float32)}
     ).write_parquet(path)  # fmt: skip
     parquet = read_table(path)
     for name in parquet.columns:
