@@ -9,7 +9,21 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.layers import Activation, ActivationName, Block, Dropout, Layer, Linear, Norm, NormName
+from models.layers import (
+    Activation,
+    ActivationName,
+    Block,
+    ClassToken,
+    Dropout,
+    FirstToken,
+    Layer,
+    Linear,
+    Norm,
+    NormName,
+    Patches,
+    Positions,
+    Transpose,
+)
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Width = Annotated[int, Field(ge=1, le=65536, strict=True)]
@@ -116,4 +130,132 @@ class Mlp(_Spec):
         return tuple(parts)
 
 
-Architecture: TypeAlias = Mlp
+STACK_NORM_EPSILON = 1e-6
+Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
+
+
+class FfStack(_Spec):
+    """A stack of feed-forward layers over patches of an image (Melas-Kyriazi 2021): no attention, no convolution.
+
+    Patches → linear embedding → class token before them → learned positions → position dropout → `depth` blocks →
+    layer norm → linear head on the class token. A block has two residual halves: x + FF(LN(x)) over the `dim` features
+    of each token, then the same over the tokens of each feature; FF = linear → GELU → dropout → linear → dropout, with
+    `ratio` times as many hidden units as inputs. `dropout` is one p per block, for its four sites (a single number is
+    taken for all). Positions that were learnt on another grid than that of the patches (`positions`: its height and
+    width) are resampled bilinearly. Inputs are the image's numbers, row by row: height × width × channels.
+    """
+
+    kind: Literal["ff_stack"] = "ff_stack"
+    image: tuple[Side, Side] | tuple[Side, Side, Side]
+    patch: Side
+    dim: Width
+    depth: Annotated[int, Field(ge=1, le=256, strict=True)]
+    ratio: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
+    dropout: tuple[Probability, ...] = ()
+    position_dropout: Probability = 0.0
+    positions: tuple[Side, Side] | None = None
+    inplace: bool = False
+    head: Head
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_p_for_all(cls, values: Any) -> Any:
+        """A single p, or none at all, stands for every block."""
+        if not isinstance(values, dict) or type(values.get("depth")) is not int:
+            return values
+        p = values.get("dropout", DEFAULT_P)
+        if isinstance(p, (int, float)) and not isinstance(p, bool):
+            values = {**values, "dropout": [p] * min(values["depth"], 256)}
+        return values
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> FfStack:
+        if len(self.dropout) != self.depth:
+            raise ValueError(
+                f"dropout has {len(self.dropout)} probabilities for {self.depth} blocks: "
+                "give one for each, or a single number for all"
+            )
+        if self.image[0] % self.patch or self.image[1] % self.patch:
+            raise ValueError(f"patches of {self.patch} do not fill an image of {self.image[0]} × {self.image[1]}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a pixel; an image without channels has one."""
+        return self.image[2] if len(self.image) == 3 else 1
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of an image."""
+        return self.image[0] * self.image[1] * self.channels
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches from top to bottom, and from left to right."""
+        return self.image[0] // self.patch, self.image[1] // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Patches and the class token."""
+        return self.grid[0] * self.grid[1] + 1
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The network, spelled out; names are those of the tensors in the state dict."""
+        tokens, dim = self.tokens, self.dim
+        height, width = self.image[:2]
+        return (
+            Patches("patches", height, width, self.channels, self.patch),
+            Linear("embedding", self.channels * self.patch**2, dim, tokens - 1),
+            ClassToken("class_token", tokens, dim),
+            Positions("positions", self.positions or self.grid, self.grid, dim),
+            Dropout("position_dropout", tokens * dim, self.position_dropout, self.inplace, tokens),
+            *(
+                Block(
+                    f"block{number}",
+                    (
+                        self._half("features", tokens, dim, p),
+                        Transpose("to_tokens", tokens, dim),
+                        self._half("tokens", dim, tokens, p),
+                        Transpose("to_features", dim, tokens),
+                    ),
+                )
+                for number, p in enumerate(self.dropout, start=1)
+            ),
+            Norm("norm", "layer", dim, tokens, STACK_NORM_EPSILON),
+            FirstToken("first", tokens, dim),
+            Linear("head", dim, self.head.width),
+        )
+
+    def _half(self, name: str, times: int, width: int, p: float) -> Block:
+        """Half a block: x + FF(LN(x)) over the `width` numbers of each of `times` vectors."""
+        hidden = self.ratio * width
+        inner = (
+            Norm("norm", "layer", width, times, STACK_NORM_EPSILON),
+            Linear("linear1", width, hidden, times),
+            Activation("activation", "gelu", times * hidden),
+            Dropout("dropout1", times * hidden, p, self.inplace, times),
+            Linear("linear2", hidden, width, times),
+            Dropout("dropout2", times * width, p, self.inplace, times),
+        )
+        return Block(name, inner, residual=True)
+
+
+# Patch, dim and depth of the sizes that were published, for ImageNet: 224 × 224 pixels, three channels, 1000 classes.
+STACK_SIZES = {"tiny": (16, 192, 12), "base": (16, 768, 12), "large": (32, 1024, 24)}
+
+
+def published_stack(size: str) -> FfStack:
+    """The stack of one of STACK_SIZES, without dropout, as it was published."""
+    patch, dim, depth = STACK_SIZES[size]
+    return FfStack(
+        image=(224, 224, 3),
+        patch=patch,
+        dim=dim,
+        depth=depth,
+        dropout=(0.0,) * depth,
+        positions=(14, 14),  # of all sizes: the large one's 7 × 7 patches have theirs resampled
+        head=ClassificationHead(classes=1000),
+    )
+
+
+Architecture: TypeAlias = Annotated[Mlp | FfStack, Field(discriminator="kind")]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from models.features import ClassLabel, Feature, Float64, Target, column_statistics
+from models.features import Boolean, Category, ClassLabel, Feature, Float64, Input, Target, column_statistics
+
+Kind: TypeAlias = Literal["number", "boolean"] | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,10 @@ class Dataset:
 
     Regression: targets [rows, outputs] float64 with `output_names` and `output_units`.
     Classification: targets [rows] int64, indices into `output_names`.
+
+    `kinds` says what the columns are where not all of them are plain numbers: texts are a category's names, whose
+    places among them (or UNKNOWN) are the column's numbers; NaN is missing. With `image`, height × width (× channels),
+    the columns are the numbers of an image, and standardised alike.
     """
 
     source: str
@@ -25,6 +32,8 @@ class Dataset:
     input_names: Sequence[str]
     output_names: Sequence[str]
     output_units: Sequence[str | None] | None = None
+    kinds: Sequence[Kind] | None = None
+    image: tuple[int, ...] | None = None
 
     @property
     def classification(self) -> bool:
@@ -59,15 +68,39 @@ def split(rows: int, seed: int, validation_fraction: float = 0.2, test_fraction:
     return Split(train=order[test + validation :], validation=order[test : test + validation], test=order[:test])
 
 
-def describe_inputs(dataset: Dataset, train: npt.NDArray[np.int64]) -> tuple[Feature, ...]:
+def describe_inputs(dataset: Dataset, train: npt.NDArray[np.int64]) -> tuple[Input, ...]:
     """The input columns as the training rows show them: standardisation and ranges never see the other rows."""
     seen = dataset.inputs[train]
-    mean, scale = column_statistics(seen)
-    low, high = seen.min(axis=0), seen.max(axis=0)
+    if dataset.kinds is not None:
+        missing = [bool(np.isnan(column).any()) for column in dataset.inputs.T]
+        return tuple(
+            _describe(name, kind, seen[:, i], missing=missing[i])
+            for i, (name, kind) in enumerate(zip(dataset.input_names, dataset.kinds, strict=True))
+        )
+    if dataset.image:
+        mean, scale = (np.repeat(part, seen.shape[1]) for part in column_statistics(seen.reshape(-1, 1)))
+        low, high = (np.repeat(part, seen.shape[1]) for part in (seen.min(), seen.max()))
+    else:
+        mean, scale = column_statistics(seen)
+        low, high = seen.min(axis=0), seen.max(axis=0)
     return tuple(
         Feature(name=name, range=(float(low[i]), float(high[i])), mean=float(mean[i]), scale=float(scale[i]))
         for i, name in enumerate(dataset.input_names)
     )
+
+
+def _describe(name: str, kind: Kind, seen: Float64, *, missing: bool) -> Input:
+    """One column of a kind; `missing` says whether any row lacks it."""
+    if not isinstance(kind, str):
+        return Category(name=name, kind="category", categories=kind)
+    present = seen[~np.isnan(seen)]
+    if not present.size:
+        raise ValueError(f"column {name!r} has no values in the rows that are trained on")
+    mean, scale = (float(part[0]) for part in column_statistics(present[:, None]))
+    if kind == "boolean":
+        return Boolean(name=name, kind="boolean", mean=mean, scale=scale, missing=missing)
+    bounds = float(present.min()), float(present.max())
+    return Feature(name=name, range=bounds, mean=mean, scale=scale, missing=missing)
 
 
 def describe_outputs(dataset: Dataset, train: npt.NDArray[np.int64]) -> tuple[Target, ...] | tuple[ClassLabel, ...]:

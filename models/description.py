@@ -7,7 +7,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.architecture import Architecture
-from models.layers import Activation, Block, Dropout, Layer, Linear, Norm, dropout_sites, flops, parameter_count, walk
+from models.layers import (
+    Activation,
+    Block,
+    ClassToken,
+    Dropout,
+    FirstToken,
+    Layer,
+    Linear,
+    Norm,
+    Patches,
+    Positions,
+    Transpose,
+    dropout_sites,
+    flops,
+    parameter_count,
+    walk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,17 @@ def describe_architecture(architecture: Architecture) -> Description:
                 line = LayerLine(name, "dropout", width, width, 0, p)
             case Block(residual=residual):
                 line = LayerLine(name, "residual block" if residual else "block", None, None, 0, None)
+            case Patches(height=height, width=width, channels=channels):
+                numbers = height * width * channels
+                line = LayerLine(name, f"{layer.tokens} patches", numbers, numbers, 0, None)
+            case ClassToken(tokens=tokens, width=width):
+                line = LayerLine(name, "class token", (tokens - 1) * width, tokens * width, width, None)
+            case Positions(tokens=tokens, width=width):
+                line = LayerLine(name, "positions", tokens * width, tokens * width, parameter_count(layer), None)
+            case Transpose(rows=rows, columns=columns):
+                line = LayerLine(name, "transpose", rows * columns, rows * columns, 0, None)
+            case FirstToken(tokens=tokens, width=width):
+                line = LayerLine(name, "first token", tokens * width, width, 0, None)
         lines.append(line)
     return Description(
         layers=tuple(lines),

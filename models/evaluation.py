@@ -14,7 +14,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import entr, logsumexp, softmax
 from scipy.stats import norm
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,11 +24,12 @@ from torch import Tensor, nn
 
 from models.architecture import VARIANCE_FLOOR
 from models.data import Dataset, Split
-from models.features import Float64
+from models.features import Float32, Float64
 from models.manifest import Distribution, Quantity
 
 SAMPLES = 200
 LEVEL = 0.9
+_MOST_TREE_CATEGORIES = 255
 
 
 def variance_of(pre_activation: Float64) -> Float64:
@@ -152,19 +155,33 @@ def distribution(values: Float64) -> Distribution:
     return Distribution(edges=tuple(edges.tolist()), shares=tuple((counts / values.size).tolist()))
 
 
-def baselines(dataset: Dataset, parts: Split) -> dict[str, dict[str, float]]:
-    """scikit-learn's linear method and its MLP, fitted on the training rows, scored on the test rows."""
-    x, y = dataset.inputs[parts.train], dataset.targets[parts.train]
-    x_test, y_test = dataset.inputs[parts.test], dataset.targets[parts.test]
+def baselines(dataset: Dataset, parts: Split, rows: Float32 | None = None) -> dict[str, dict[str, float]]:
+    """scikit-learn's linear method and its MLP, fitted on the training rows, scored on the test rows.
+
+    Where columns are of several kinds they get what the network sees, `rows` [rows, width], and gradient-boosted trees,
+    which know what to do with categories and missing values, are a third. Images have nearest neighbours instead.
+    """
+    if dataset.image is not None:
+        return {"nearest_neighbours": {"accuracy": _nearest_neighbours(dataset, parts)}}
+    inputs = dataset.inputs if dataset.kinds is None or rows is None else rows.astype(np.float64)
+    x, y = inputs[parts.train], dataset.targets[parts.train]
+    x_test, y_test = inputs[parts.test], dataset.targets[parts.test]
     if dataset.classification:
         classifiers = {
             "logistic_regression": LogisticRegression(max_iter=5000),
-            "sklearn_mlp": MLPClassifier(max_iter=2000, random_state=0),
+            # Large tables would take it many minutes to the last epoch.
+            "sklearn_mlp": MLPClassifier(max_iter=2000, early_stopping=dataset.kinds is not None, random_state=0),
         }
-        return {
+        scores = {
             name: {"accuracy": float(make_pipeline(StandardScaler(), method).fit(x, y).score(x_test, y_test))}
             for name, method in classifiers.items()
         }
+        if dataset.kinds is not None:
+            trees = HistGradientBoostingClassifier(random_state=0, categorical_features=_categories(dataset))
+            trees.fit(dataset.inputs[parts.train], y)
+            accuracy = float(trees.score(dataset.inputs[parts.test], y_test))
+            scores["hist_gradient_boosting"] = {"accuracy": accuracy}
+        return scores
     regressors = {
         "ridge": RidgeCV(alphas=np.logspace(-3, 3, 25)),
         "sklearn_mlp": MLPRegressor(max_iter=5000, early_stopping=True, random_state=0),
@@ -173,7 +190,23 @@ def baselines(dataset: Dataset, parts: Split) -> dict[str, dict[str, float]]:
     for name, method in regressors.items():
         predicted = make_pipeline(StandardScaler(), method).fit(x, y.squeeze()).predict(x_test)
         scores[name] = {"rmse": _root_mean_square(y_test - predicted.reshape(y_test.shape))}
+    if dataset.kinds is not None:
+        trees = HistGradientBoostingRegressor(random_state=0, categorical_features=_categories(dataset))
+        seen, asked = dataset.inputs[parts.train], dataset.inputs[parts.test]
+        predicted = np.stack([trees.fit(seen, y[:, i]).predict(asked) for i in range(y.shape[1])], axis=1)
+        scores["hist_gradient_boosting"] = {"rmse": _root_mean_square(y_test - predicted)}
     return scores
+
+
+def _nearest_neighbours(dataset: Dataset, parts: Split) -> float:
+    """The accuracy of the vote of the three training images whose pixels are nearest."""
+    voters = KNeighborsClassifier(n_neighbors=3).fit(dataset.inputs[parts.train], dataset.targets[parts.train])
+    return float(voters.score(dataset.inputs[parts.test], dataset.targets[parts.test]))
+
+
+def _categories(dataset: Dataset) -> list[bool]:
+    """Which columns are categories that trees can split on: they take up to 255."""
+    return [not isinstance(kind, str) and len(kind) < _MOST_TREE_CATEGORIES for kind in dataset.kinds or ()]
 
 
 def _root_mean_square(errors: Float64) -> float:

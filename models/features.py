@@ -6,9 +6,9 @@ Knows nothing of networks or files, and nothing of HTTP: rows are what any JSON 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ MAX_COMPLAINTS = 10
 _BLOCK = 256  # rows
 _FEW = 128  # numbers
 _NUMBER = frozenset((float, int))
-_NOT_FINITE = "must be a finite number"
+NOT_FINITE = "must be a finite number"
 _LARGEST_EXACT = 2**53
 
 Float64 = npt.NDArray[np.float64]
@@ -37,15 +37,80 @@ class _Column(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Missing = Annotated[bool, Field(exclude_if=lambda missing: not missing)]  # left out of the JSON where it is false
+
+
 class Feature(_Column):
-    """One input column: a number in raw units, standardised as (x − mean) / scale."""
+    """One input column: a number in raw units, standardised as (x − mean) / scale.
+
+    `range` is that of the training rows, None where it is not known. Where values may be `missing`, the network sees 0
+    in their stead, and beside it whether the value is missing.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     kind: Literal["number"] = "number"
     units: str | None = None
-    range: tuple[float, float]
+    range: tuple[float, float] | None
     mean: float = 0.0
     scale: Annotated[float, Field(gt=0)] = 1.0
+    missing: Missing = False
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network sees."""
+        return 1 + self.missing
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which values lay in training."""
+        return self.range or (-math.inf, math.inf)
+
+
+class Boolean(_Column):
+    """One input column: true or false; as numbers, 1 or 0, which are standardised like others."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    kind: Literal["boolean"]
+    mean: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    missing: Missing = False
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network sees."""
+        return 1 + self.missing
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which values lay in training."""
+        return 0.0, 1.0
+
+
+class Category(_Column):
+    """One input column: one of some texts; as a number, its place among them.
+
+    The network sees one number for each category, and before them one for all that is none of them: what is missing,
+    what was too rare in training to be learnt, and what was never seen. As a number that is UNKNOWN.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    kind: Literal["category"]
+    categories: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network sees."""
+        return 1 + len(self.categories)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which values lay in training; outside is what is unknown."""
+        return 0.0, len(self.categories) - 1.0
+
+
+UNKNOWN = -1.0
+
+Input: TypeAlias = Annotated[Feature | Boolean | Category, Field(discriminator="kind")]
 
 
 class Target(_Column):
@@ -73,7 +138,10 @@ def column_statistics(columns: Float64) -> tuple[Float64, Float64]:
 
 
 class Standard:
-    """Raw units → standard units: the means and scales of a model's inputs, made ready once for many rows."""
+    """Raw rows → what the network sees, for inputs that are plain numbers; made ready once for many rows.
+
+    `names` are those of the inputs. `models.mixed` does the same for inputs of other kinds, and for images.
+    """
 
     __slots__ = ("_mean", "_scale", "names")
 
@@ -90,13 +158,20 @@ class Standard:
         """
         standard: Float32 = ((rows - self._mean) / self._scale).astype(np.float32)
         if not _all_finite(standard):
-            raise _out_of_place(~np.isfinite(standard), self.names, "too far outside the model's range")
+            raise out_of_place(~np.isfinite(standard), self.names, "too far outside the model's range")
         return standard
 
+    def read(self, inputs: Any) -> Float64:
+        """Parsed JSON rows → [rows, inputs] in raw units; see `read_rows`."""
+        return read_rows(inputs, self.names)
 
-def standardise(rows: Float64, features: Sequence[Feature]) -> Float32:
-    """Rows in standard units, for those who ask once; see `Standard`."""
-    return Standard(features)(rows)
+    def read_flat(self, values: list[Any]) -> Float64:
+        """Parsed JSON numbers, row after row → [rows, inputs] in raw units; see `read_flat`."""
+        return read_flat(values, self.names)
+
+    def read_array(self, numbers: npt.NDArray[Any]) -> Float64:
+        """Numbers of any kind [rows, inputs] → the same in float64; see `read_array`."""
+        return read_array(numbers, self.names)
 
 
 def read_rows(inputs: Any, names: Sequence[str]) -> Float64:
@@ -124,9 +199,9 @@ def read_array(numbers: npt.NDArray[Any], names: Sequence[str]) -> Float64:
     rows = numbers.astype(np.float64)
     integers = numbers.dtype.kind in "iu"
     if not (integers or _all_finite(rows)):
-        raise _out_of_place(~np.isfinite(rows), names, _NOT_FINITE)
+        raise out_of_place(~np.isfinite(rows), names, NOT_FINITE)
     if integers and numbers.dtype.itemsize == 8 and not (exact := _exact(numbers)).all():
-        raise _out_of_place(~exact, names, "is an integer that float64 can't hold exactly")
+        raise out_of_place(~exact, names, "is an integer that float64 can't hold exactly")
     return rows
 
 
@@ -138,7 +213,8 @@ def _exact(integers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return within
 
 
-def _out_of_place(where: npt.NDArray[np.bool_], names: Sequence[str], message: str) -> InvalidRows:
+def out_of_place(where: npt.NDArray[np.bool_], names: Sequence[str], message: str) -> InvalidRows:
+    """A complaint about each value [rows, inputs] for which `where` is true, or about the first ten of them."""
     return InvalidRows([(f"inputs[{i}].{names[j]}", message) for i, j in np.argwhere(where)[:MAX_COMPLAINTS]])
 
 
@@ -156,6 +232,16 @@ def _single_row(inputs: Any, width: int) -> Float64 | None:
 
 
 def _rows(inputs: Any, names: Sequence[str]) -> Float64:
+    blocks = [_numbers(values, start, names) for start, values in blocks_of_values(inputs, names)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def blocks_of_values(inputs: Any, names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+    """The values of parsed JSON rows in the order of the names, in blocks of rows, each with its first row's number.
+
+    In blocks, so that no single step over a large request holds the interpreter for long. Raises InvalidRows where rows
+    are not of one form, or lack values; the values themselves are not looked at.
+    """
     if not isinstance(inputs, list):
         raise InvalidRows([("inputs", "must be a list of rows")])
     if not inputs:
@@ -163,12 +249,8 @@ def _rows(inputs: Any, names: Sequence[str]) -> Float64:
     if type(inputs[0]) in _NUMBER and not {list, dict}.intersection(map(type, inputs)):
         raise InvalidRows([("inputs", "must be a list of rows: a single row is [[…]], not […]")])
     read = _values_of_objects if isinstance(inputs[0], dict) else _values_of_lists
-    rows = np.empty((len(inputs), len(names)))
-    # In blocks, so that no single step over a large request holds the interpreter for long.
     for start in range(0, len(inputs), _BLOCK):
-        block = inputs[start : start + _BLOCK]
-        rows[start : start + len(block)] = _numbers(read(block, start, names), start, names)
-    return rows
+        yield start, read(inputs[start : start + _BLOCK], start, names)
 
 
 def _all_finite(numbers: Float64 | Float32) -> bool:
@@ -241,7 +323,7 @@ def _known(names: Sequence[str]) -> str:
 def _complaints_about_values(values: list[Any], start: int, names: Sequence[str]) -> list[tuple[str, str]]:
     complaints = []
     for place, value in enumerate(values):
-        message = _complaint(value)
+        message = complaint(value)
         if message:
             number, column = divmod(place + start * len(names), len(names))
             complaints.append((f"inputs[{number}].{names[column]}", message))
@@ -250,11 +332,12 @@ def _complaints_about_values(values: list[Any], start: int, names: Sequence[str]
     return complaints
 
 
-def _complaint(value: Any) -> str | None:
+def complaint(value: Any) -> str | None:
+    """What is wrong with a number as JSON has it, if anything is."""
     if type(value) not in (int, float):
         return "must be a number"
     try:
         finite = np.isfinite(float(value))
     except OverflowError:
         finite = False
-    return None if finite else _NOT_FINITE
+    return None if finite else NOT_FINITE

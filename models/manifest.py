@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.architecture import Architecture, ClassificationHead, RegressionHead
-from models.features import ClassLabel, Feature, Target
+from models.architecture import Architecture, ClassificationHead, FfStack, RegressionHead
+from models.features import ClassLabel, Input, Target
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DEFAULT_SAMPLES = 100
@@ -82,7 +82,7 @@ class Manifest(BaseModel):
     digest: Digest
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     description: str = ""
-    inputs: tuple[Feature, ...]
+    inputs: tuple[Input, ...]
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...]
     architecture: Architecture
     members: Annotated[tuple[Member, ...], Field(exclude_if=operator.not_)] = ()
@@ -95,8 +95,9 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
-        if len(self.inputs) != self.architecture.inputs:
-            raise ValueError(f"{len(self.inputs)} inputs for a network of {self.architecture.inputs}")
+        width = sum(column.width for column in self.inputs)
+        if width != self.architecture.inputs:
+            raise ValueError(f"{width} inputs for a network of {self.architecture.inputs}")
         for names in ([column.name for column in self.inputs], [column.name for column in self.outputs]):
             if len(set(names)) != len(names):
                 raise ValueError("two columns have the same name")
@@ -115,6 +116,11 @@ class Manifest(BaseModel):
         if self.members and (len(self.members) == 1 or abs(sum(one.weight for one in self.members) - 1.0) > 1e-6):
             raise ValueError("an ensemble has two or more members, whose weights add up to 1")
         return self
+
+    @property
+    def image(self) -> tuple[int, ...] | None:
+        """Height, width and perhaps channels, where a row is an image."""
+        return self.architecture.image if isinstance(self.architecture, FfStack) else None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -159,7 +165,7 @@ def seal(
     version: str,
     task: Task,
     weights_sha256: str,
-    inputs: tuple[Feature, ...],
+    inputs: tuple[Input, ...],
     outputs: tuple[Target, ...] | tuple[ClassLabel, ...],
     architecture: Architecture,
     members: tuple[Member, ...] = (),

@@ -24,9 +24,10 @@ from torch.nn import functional
 from models import evaluation
 from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
-from models.features import Float64, column_statistics, standardise
+from models.features import Float64, column_statistics
 from models.manifest import DEFAULT_SAMPLES, Manifest, Member, ValidationUncertainty, seal
 from models.members import joined
+from models.mixed import standardise
 from models.networks import build
 from models.repository import serialise
 from models.stacking import stacking_weights
@@ -59,7 +60,8 @@ class Recipe:
     """Everything that decides a set of weights: the data, the network, and how it is trained.
 
     With `members` it is an ensemble: so many networks, whose seeds follow one another, on the same split; with
-    `bootstrap` each has its own resample of the training rows (bagging: Breiman 1996).
+    `bootstrap` each has its own resample of the training rows (bagging: Breiman 1996). `augment` gives other versions
+    of a batch of standardised rows that mean the same, each time it is seen.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Recipe:
     hyperparameters: Hyperparameters = Hyperparameters()
     members: int = 0
     bootstrap: bool = False
+    augment: Callable[[Tensor], Tensor] = lambda rows: rows
 
     def __post_init__(self) -> None:
         if self.members == 1 or self.members < 0:
@@ -144,6 +147,22 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
         uncertainty=uncertainty,
     )
     return Trained(manifest, weights)
+
+
+def best_loss(recipe: Recipe, on_epoch: Callable[[Epoch], None] = lambda _: None) -> float:
+    """The lowest validation loss that a recipe comes to; nothing is measured or kept. Raises Diverged."""
+    dataset, hyper, lowest = recipe.load(), recipe.hyperparameters, math.inf
+    parts = split(len(dataset.inputs), hyper.seed, hyper.validation_fraction, hyper.test_fraction)
+    rows = torch.from_numpy(standardise(dataset.inputs, describe_inputs(dataset, parts.train)))
+
+    def watch(epoch: Epoch) -> None:
+        nonlocal lowest
+        lowest = epoch.best_loss
+        on_epoch(epoch)
+
+    with _reproducible(hyper.seed):
+        _fit(recipe, rows, _standard_targets(dataset, parts), parts, watch)
+    return lowest
 
 
 @contextmanager
@@ -232,7 +251,7 @@ def _fit(
         network.train()
         for batch in _batches(shuffles.permutation(parts.train), hyper.batch_size):
             optimiser.zero_grad()
-            loss_of(network(rows[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
+            loss_of(network(recipe.augment(rows[batch])), targets[batch]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         network.eval()
         with torch.no_grad():
@@ -277,7 +296,7 @@ def _measure(
 ) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
     """The noise variance (regression without a variance head) and held-out metrics in raw units."""
     full, draws = (of(networks, rows[parts.test]) for of in (evaluation.full_networks, evaluation.monte_carlo_of_all))
-    baselines = evaluation.baselines(dataset, parts)
+    baselines = evaluation.baselines(dataset, parts, rows.numpy())
     head = architecture.head
     if not isinstance(head, RegressionHead):
         metrics = evaluation.classification_metrics(dataset.classes[parts.test], evaluation.mean_logits(full), draws)

@@ -21,9 +21,14 @@ _WholeNumber = Annotated[int, Strict()]
 _OpenUnit = Annotated[float, Strict(), Field(gt=0, lt=1)]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+_Pixels = list[float] | list[list[float]]
+Value = float | bool | str | None
 Row = Annotated[
-    list[float] | dict[str, float],
-    Field(description="Numbers in the manifest's order, or an object keyed by input names; raw units."),
+    list[Value] | dict[str, Value] | list[_Pixels],
+    Field(
+        description="Values in the manifest's order, or an object keyed by input names; raw units. Numbers, unless the "
+        "manifest has other kinds of inputs; an image also nested, height × width."
+    ),
 ]
 Rows = Annotated[list[Row], Field(min_length=1, description="Rows, all of the same form.")]
 Matrix = Annotated[list[list[float | None]], Field(description="rows × outputs")]

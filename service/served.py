@@ -15,6 +15,7 @@ import torch
 from models.architecture import RegressionHead
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
+from models.mixed import standard_of
 from models.repository import Repository
 from service.engine.evaluate import evaluate
 from service.engine.masks import STREAM_VERSION
@@ -54,8 +55,8 @@ class ServedModel:
 
     @cached_property
     def standard(self) -> Standard:
-        """Raw rows to standard units."""
-        return Standard(self.manifest.inputs)
+        """How raw rows are read, and what the network sees of them."""
+        return standard_of(self.manifest.inputs, self.manifest.image)
 
     def warm_up(self) -> None:
         """Makes now what a first request would otherwise wait for."""

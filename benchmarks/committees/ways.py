@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.features import Float32, Float64, standardise
+from models.features import Float32, Float64
+from models.mixed import standardise
 from models.repository import Model, Repository
 from models.training import Recipe, train
 from service.engine.ensemble import Ensemble

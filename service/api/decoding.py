@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from models.features import Float64, read_rows
+from models.features import Float64
 from penumbra.schemas import MAX_QUANTILES, MAX_SAMPLES, MAX_SEED, MIN_SAMPLES, SampleOptions, SampleTarget
 from service.blocks import Target
 from service.engine.query import Committee
@@ -57,15 +57,13 @@ def prediction(body: dict[str, Any], model: ServedModel, limits: Settings) -> Fl
     """The rows to predict, [rows, inputs] in raw units. Raises InvalidRequest or InvalidRows."""
     _check_fields(body, _PREDICT_FIELDS)
     check_prediction(_rows(body), model, limits)
-    return read_rows(body["inputs"], model.standard.names)
+    return model.standard.read(body["inputs"])
 
 
 def sampling(body: dict[str, Any], model: ServedModel, limits: Settings) -> Sampling:
     """The sampling that is asked for; a seed that was omitted is drawn. Raises InvalidRequest or InvalidRows."""
     _check_fields(body, _SAMPLE_FIELDS)
-    return sampling_of(
-        read_options(body), _rows(body), lambda: read_rows(body["inputs"], model.standard.names), model, limits
-    )
+    return sampling_of(read_options(body), _rows(body), lambda: model.standard.read(body["inputs"]), model, limits)
 
 
 def read_options(fields: Mapping[str, Any]) -> Options:

@@ -24,17 +24,35 @@ from models.layers import (
     NORM_EPSILON,
     Activation,
     Block,
+    ClassToken,
     Dropout,
+    FirstToken,
     Layer,
     Linear,
     Norm,
+    Patches,
+    Positions,
+    Transpose,
     dropout_sites,
     flops,
     walk,
 )
+from models.networks import resampled_positions
 from service.engine.kernel.program import BLOCK, Program, panels
 from service.engine.masks import lane_thresholds
-from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
+from service.engine.steps import (
+    Activate,
+    AddKept,
+    Drop,
+    Keep,
+    Normalise,
+    Patch,
+    Place,
+    Product,
+    Step,
+    TakeFirst,
+    Turn,
+)
 
 LANES = 16
 # The most arithmetic in one piece of work, so that no request holds a thread for more than about 20 ms.
@@ -67,14 +85,15 @@ class Cut:
     """A network's steps for given dropout probabilities: what all samples share, and what each has for itself.
 
     `before` has no active dropout; `after` begins with the first active site, or is empty. `width` is that of x
-    between them, `kept` how many residual blocks are open there. `sites` are (first lane, width, p), `thresholds`
+    between them, `kept` that of what each residual block that is open there remembers: numbers of a pair, filled up.
+    `sites` are (first lane, width, p), `thresholds`
     what each lane is compared with. `work` is the multiply-adds of one pair of sample and row beyond the prefix.
     """
 
     before: tuple[Step, ...]
     after: tuple[Step, ...]
     width: int
-    kept: int
+    kept: tuple[int, ...]
     sites: tuple[tuple[int, int, float], ...]
     thresholds: npt.NDArray[np.uint16]
     work: float
@@ -152,7 +171,9 @@ def compile_network(
         inputs=shape[0],
         outputs=shape[1],
         flops_per_row=sum(flops(layer) for _, layer in walk(layers)),
-        widest=max(padded_width(max(step.inputs, step.outputs)) for step in steps if isinstance(step, Product)),
+        widest=max(
+            step.times * padded_width(max(step.inputs, step.outputs)) for step in steps if isinstance(step, Product)
+        ),
         row_plan=row_plan,
     )
 
@@ -169,18 +190,41 @@ def _cut(
     place = next(active, len(steps))
     before = steps[:place]
     after = steps[place:]
-    products = [padded_width(step.outputs) for step in before if isinstance(step, Product)]
+    *kept, width = _widths(before, inputs)
     sites = tuple(zip(accumulate(widths, initial=0), widths, ps, strict=False))
     return Cut(
         before=before,
         after=after,
-        width=products[-1] if products else padded_width(inputs),
-        kept=sum(isinstance(step, Keep) for step in before) - sum(isinstance(step, AddKept) for step in before),
+        width=width,
+        kept=tuple(kept),
         sites=sites,
         thresholds=lane_thresholds(widths, ps),
-        work=sum(float(step.inputs * step.outputs) for step in after if isinstance(step, Product)),
+        work=sum(float(step.inputs * step.outputs * step.times) for step in after if isinstance(step, Product)),
         program=Program(steps, sites, len(before), inputs, outputs) if row_plan.kind == "ordered" else None,
     )
+
+
+def _widths(steps: tuple[Step, ...], inputs: int) -> list[int]:
+    """Numbers of a pair in what each open residual block remembers, and at last in x, after these steps."""
+    open_blocks: list[int] = []
+    width = padded_width(inputs)
+    for step in steps:
+        match step:
+            case Product():
+                width = step.times * padded_width(step.outputs)
+            case Patch(image):
+                width = image.tokens * padded_width(image.channels * image.patch**2)
+            case Place(values):
+                width = values.numel()
+            case Turn(times, units):
+                width = units * padded_width(times)
+            case TakeFirst(times):
+                width //= times
+            case Keep():
+                open_blocks.append(width)
+            case AddKept():
+                open_blocks.pop()
+    return [*open_blocks, width]
 
 
 class _Compiler:
@@ -189,33 +233,66 @@ class _Compiler:
     def __init__(self, tensors: Mapping[str, Tensor], device: str, *, for_kernel: bool) -> None:
         self._tensors, self._device, self._for_kernel = tensors, device, for_kernel
         self._sites = 0
+        self._token: Tensor | None = None
 
     def steps(self, layers: tuple[Layer, ...], prefix: str = "") -> list[Step]:
         steps: list[Step] = []
         for place, layer in enumerate(layers):
             name = prefix + layer.name
             match layer:
-                case Linear():
+                case Linear(times=times):
                     after = layers[place + 1] if place + 1 < len(layers) else None
                     folded = prefix + after.name if isinstance(after, Norm) and after.kind == "batch" else None
-                    steps.append(self._product(name, folded))
+                    steps.append(self._product(name, folded, times))
                 case Norm(kind="batch"):
                     if place == 0 or not isinstance(layers[place - 1], Linear):
                         raise NotImplementedError("batch normalisation is compiled only right after a linear layer")
-                case Norm(width=width):
-                    weight, bias = self._tensors[name + ".weight"], self._tensors[name + ".bias"]
-                    steps.append(Normalise(weight.to(self._device, copy=True), bias.to(self._device, copy=True), width))
+                case Norm(width=width, epsilon=epsilon):
+                    weight, bias = (self._moved(self._tensors[f"{name}.{part}"]) for part in ("weight", "bias"))
+                    steps.append(Normalise(weight, bias, width, epsilon))
                 case Activation(function=function):
                     steps.append(Activate(function))
-                case Dropout():
-                    steps.append(Drop(self._sites))
+                case Dropout(times=times):
+                    steps.append(Drop(self._sites, times))
                     self._sites += 1
                 case Block(layers=inner, residual=residual):
                     within = self.steps(inner, name + ".")
                     steps.extend([Keep(), *within, AddKept()] if residual else within)
+                case _:
+                    steps.extend(self._of_stack(name, layer))
         return steps
 
-    def _product(self, linear: str, batch_norm: str | None) -> Product:
+    def _of_stack(self, name: str, layer: Layer) -> list[Step]:
+        """What only feed-forward stacks have."""
+        match layer:
+            case Patches():
+                return [Patch(layer)]
+            case ClassToken():
+                self._token = self._tensors[name + ".token"]
+                return []
+            case Positions():
+                return [self._place(name, layer)]
+            case Transpose(rows=times, columns=width):
+                return [Turn(times, width)]
+            case FirstToken(tokens=times):
+                return [TakeFirst(times)]
+        raise NotImplementedError(f"no step for {layer}")
+
+    def _place(self, name: str, layer: Positions) -> Place:
+        """The class token and its position are one vector, which is added to zeros."""
+        if self._token is None:
+            raise NotImplementedError("positions are compiled only right after a class token")
+        positions = resampled_positions(self._tensors[name + ".values"], layer.learnt, layer.grid)
+        values = torch.zeros(layer.tokens, padded_width(layer.width))
+        values[:, : layer.width] = positions
+        values[0, : layer.width] += self._token
+        self._token = None
+        return Place(self._moved(values))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, copy=True)
+
+    def _product(self, linear: str, batch_norm: str | None, times: int) -> Product:
         # In float64: the folded network must agree with the unfolded one to float32 rounding.
         weight = self._tensors[linear + ".weight"].double()  # [outputs, inputs]
         bias = self._tensors[linear + ".bias"].double()
@@ -229,12 +306,12 @@ class _Compiler:
             bias = (bias - mean) * factor + shift
         outputs, inputs = weight.shape
         if self._for_kernel:
-            return Product(*panels(weight.T, bias), inputs, outputs)
+            return Product(*panels(weight.T, bias), inputs, outputs, times)
         padded_weight = torch.zeros(padded_width(inputs), padded_width(outputs))
         padded_weight[:inputs, :outputs] = weight.T
         padded_bias = torch.zeros(padded_width(outputs))
         padded_bias[:outputs] = bias
-        return Product(padded_weight.to(self._device), padded_bias.to(self._device), inputs, outputs)
+        return Product(padded_weight.to(self._device), padded_bias.to(self._device), inputs, outputs, times)
 
 
 def padded_width(width: int) -> int:

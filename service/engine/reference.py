@@ -23,8 +23,8 @@ class Masked(nn.Module):
         self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, width] → [rows, width]; one mask [width] for all rows."""
-        return x if self.mask is None else x * self.mask
+        """[rows, …] → the same; one mask for all rows, its units in the order of x."""
+        return x if self.mask is None else x * self.mask.view(x.shape[1:])
 
 
 def evaluate(network: nn.Module, widths: tuple[int, ...], query: Query) -> Float32:

@@ -50,7 +50,7 @@ class Tiled(Evaluation):
         rows = len(self._rows)
         # What all samples share: x, and what residual blocks remember.
         self._shared = (
-            [torch.empty(rows, self._cut.width, device=network.device) for _ in range(1 + self._cut.kept)]
+            [torch.empty(rows, width, device=network.device) for width in (self._cut.width, *self._cut.kept)]
             if self._cut.after
             else []
         )
@@ -124,7 +124,7 @@ class Tiled(Evaluation):
         masks = Masks(kept[0] if len(kept) == 1 else np.concatenate(kept), self._cut, workspace, network.device)
         first, *following = self._cut.after
         assert isinstance(first, Drop), "the first step after the prefix is an active dropout site. This is a bug."
-        mask = masks.of(first.site)
+        mask = masks.of(first.site, first.times)
         assert mask is not None, "a site that keeps all is part of the prefix. This is a bug."
         rows = slice(parts[0].rows.start, parts[-1].rows.stop)
         shared, *remembered = (part[rows] for part in self._shared)

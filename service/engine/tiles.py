@@ -1,6 +1,7 @@
 """One tile of (sample, row) pairs through the steps of a network, in buffers that are kept.
 
-Activations are [padded pairs, padded width]. A tile may hold several queries, whose pairs follow one another; within a
+Activations are [padded pairs, padded width]; where a pair has several vectors, each of them is filled up, and they
+stand side by side. A tile may hold several queries, whose pairs follow one another; within a
 query they are in the order samples × rows. Knows nothing of how work is cut into tiles, or of threads.
 """
 
@@ -16,10 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.layers import NORM_EPSILON
 from service.engine.masks import kept_scale
 from service.engine.plan import Cut, padded_width
-from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
+from service.engine.steps import (
+    Activate,
+    AddKept,
+    Drop,
+    Keep,
+    Normalise,
+    Patch,
+    Place,
+    Product,
+    Step,
+    TakeFirst,
+    Turn,
+)
 from service.engine.workspace import Workspace
 
 # Workspace slots: 0 and 1 hold activations in turn, residual blocks count up from 2.
@@ -84,22 +96,27 @@ class Masks:
         self._sites = cut.sites  # (first lane, width, p)
         self._workspace, self._device = workspace, device
 
-    def of(self, site: int) -> Tensor | None:
-        """1 for kept, 0 for dropped units [masks, padded width], valid until the next call; None: all are kept."""
-        start, width, p = self._sites[site]
+    def of(self, site: int, times: int = 1) -> Tensor | None:
+        """1 for kept, 0 for dropped units [masks, padded width], valid until the next call; None: all are kept.
+
+        The site's units are those of `times` vectors.
+        """
+        start, units, p = self._sites[site]
         if p == 0.0:
             return None
-        out = self._workspace.take(MASK_SLOT, len(self._kept), padded_width(width), self._device)
+        width = units // times
+        out = self._workspace.take(MASK_SLOT, len(self._kept), times * padded_width(width), self._device)
         if p == 1.0:
             return out.zero_()
-        kept = self._kept[:, start : start + width]
+        kept = self._kept[:, start : start + units].reshape(-1, times, width)
+        laid = out.view(-1, times, padded_width(width))
         if out.is_cpu:
-            numbers = out.numpy()
-            numbers[:, :width] = kept
-            numbers[:, width:] = 0.0
+            numbers = laid.numpy()
+            numbers[..., :width] = kept
+            numbers[..., width:] = 0.0
         else:
-            out[:, :width] = torch.from_numpy(np.ascontiguousarray(kept)).to(self._device)
-            out[:, width:] = 0.0
+            laid[..., :width] = torch.from_numpy(np.ascontiguousarray(kept)).to(self._device)
+            laid[..., width:] = 0.0
         return out
 
     def scale(self, site: int) -> float:
@@ -128,7 +145,7 @@ def through(
     `kept` holds what residual blocks around these steps remember, and is left holding what they remember beyond them.
     `scale` is what x has yet to be multiplied by: a product that follows a dropout site does it for nothing.
     """
-    slot, pairs, device = 0, layout.pairs, x.device
+    slot, pairs, padded, device = 0, layout.pairs, x.size(0), x.device
     for step in steps:
         if scale != 1.0 and not isinstance(step, Product):
             x *= scale
@@ -136,17 +153,19 @@ def through(
         match step:
             case Product(weight, bias):
                 slot ^= 1
-                out = workspace.take(slot, x.size(0), weight.size(1), device)
-                x, scale = torch.addmm(bias, x, weight, alpha=scale, out=out), 1.0
+                vectors = x.view(-1, weight.size(0))
+                out = workspace.take(slot, vectors.size(0), weight.size(1), device)
+                x, scale = torch.addmm(bias, vectors, weight, alpha=scale, out=out).view(padded, -1), 1.0
             case Activate(function):
                 ACTIVATIONS[function](x)
-            case Drop(site):
-                mask = masks.of(site) if masks else None
+            case Drop(site, times):
+                mask = masks.of(site, times) if masks else None
                 if masks is not None and mask is not None:
                     layout.multiply(x, mask)
                     scale = masks.scale(site)
-            case Normalise(weight, bias, width):
-                x[:, :width] = functional.layer_norm(x[:, :width], (width,), weight, bias, NORM_EPSILON)
+            case Normalise(weight, bias, width, epsilon):
+                units = x.view(-1, padded_width(width))[:, :width]
+                units.copy_(functional.layer_norm(units, (width,), weight, bias, epsilon))
             case Keep():
                 copy = workspace.take(2 + len(kept), pairs, x.shape[1], device)
                 kept.append(Kept(copy.copy_(x[:pairs])))
@@ -156,7 +175,38 @@ def through(
                     layout.add_shared(x, remembered)
                 else:
                     x[:pairs].add_(remembered)
+            case Patch() | Place() | Turn() | TakeFirst():
+                slot ^= 1
+                x = _rearranged(step, x, workspace, slot)
     return x if scale == 1.0 else x.mul_(scale)
+
+
+def _rearranged(step: Patch | Place | Turn | TakeFirst, x: Tensor, workspace: Workspace, slot: int) -> Tensor:
+    """The vectors of each pair put into other places, in another slot."""
+    pairs, device = x.size(0), x.device
+    match step:
+        case Patch(image):
+            width = image.channels * image.patch**2
+            grid = image.height // image.patch, image.width // image.patch
+            pixels = x[:, : image.height * image.width * image.channels]
+            patches = pixels.view(pairs, grid[0], image.patch, grid[1], image.patch, image.channels)
+            out = workspace.take(slot, pairs, image.tokens * padded_width(width), device).zero_()
+            places = out.view(pairs, *grid, padded_width(width))[..., :width]
+            places.copy_(patches.permute(0, 1, 3, 5, 2, 4).reshape(places.shape))
+        case Place(values):
+            out = workspace.take(slot, pairs, values.numel(), device)
+            vectors = out.view(pairs, *values.shape)
+            vectors[:, 0] = values[0]
+            torch.add(x.view(pairs, -1, values.size(1)), values[1:], out=vectors[:, 1:])
+        case Turn(times, width):
+            out = workspace.take(slot, pairs, width * padded_width(times), device).view(pairs, width, -1)
+            out[..., :times] = x.view(pairs, times, -1)[..., :width].transpose(1, 2)
+            out[..., times:] = 0.0
+            out = out.view(pairs, -1)
+        case TakeFirst(times):
+            out = workspace.take(slot, pairs, x.size(1) // times, device)
+            out.copy_(x[:, : out.size(1)])
+    return out
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

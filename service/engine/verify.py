@@ -19,6 +19,7 @@ from models.architecture import Architecture
 from models.features import Float32
 from service.engine.evaluate import evaluate
 from service.engine.kernel import library
+from service.engine.kernel.program import knows
 from service.engine.plan import Network, RowPlan, compile_network
 from service.engine.query import Committee, Query
 from service.engine.steps import Product
@@ -42,11 +43,11 @@ def verified_network(
 ) -> Network:
     """A network compiled for the first way of evaluating it that holds: the kernel, then PyTorch's row plans.
 
-    `kernel` False leaves the kernel out. If none holds, the last candidate, unverified: its answers are right, its last
-    bits may depend on company.
+    `kernel` False leaves the kernel out, as does a network with steps that it lacks. If none holds, the last candidate,
+    unverified: its answers are right, its last bits may depend on company.
     """
     plain = compile_network(architecture, tensors, CANDIDATES[0], device)
-    if kernel and device == "cpu" and library.load() is not None:
+    if kernel and device == "cpu" and knows(plain.steps) and library.load() is not None:
         ordered = compile_network(architecture, tensors, ORDERED)
         if _rows_invariant(ordered) and _samples_invariant(ordered) and _agree(ordered, plain):
             return replace(ordered, row_plan=replace(ORDERED, verified=True))
@@ -76,13 +77,18 @@ def _products_invariant(network: Network) -> bool:
     parts = (most // 16, most // 8, most // 4, most // 2, most * 3 // 4, most)
     sizes = {plan.padded(size) for size in (*range(plan.rows, min(most, 128) + 1, plan.rows), *parts)}
     random = np.random.Generator(np.random.Philox(0))
-    for weight, bias in {(id(s.weight)): (s.weight, s.bias) for s in network.steps if isinstance(s, Product)}.values():
-        rows = torch.from_numpy(random.standard_normal((most, weight.shape[0]), np.float32)).to(weight.device)
+    # One of each shape, for it is by sizes that PyTorch chooses instructions. A stack has the same in every block.
+    shapes = {(step.weight.shape, step.times): step for step in network.steps if isinstance(step, Product)}
+    for step in shapes.values():
+        weight, bias = step.weight, step.bias
+        rows = torch.from_numpy(random.standard_normal((most * step.times, weight.shape[0]), np.float32))
+        rows = rows.to(weight.device)
         together = torch.addmm(bias, rows, weight)
         rolled = torch.addmm(bias, rows.roll(1, 0), weight).roll(-1, 0)
         if not torch.equal(together, rolled):
             return False
-        if any(not torch.equal(torch.addmm(bias, rows[:size], weight), together[:size]) for size in sorted(sizes)):
+        vectors = (size * step.times for size in sorted(sizes))
+        if any(not torch.equal(torch.addmm(bias, rows[:size], weight), together[:size]) for size in vectors):
             return False
     return True
 

@@ -155,7 +155,7 @@ class _Asked:
         self._computed = board.series(catalogue.COMPUTED.name, asked)
         self._rows = board.series(catalogue.ROWS.name, version)
         self._outside = board.series(catalogue.OUTSIDE.name, version)
-        ranges = np.array([feature.range for feature in manifest.inputs])
+        ranges = np.array([column.limits for column in manifest.inputs])
         self._low, self._high = ranges[:, 0].copy(), ranges[:, 1].copy()
         self._low_list, self._high_list = self._low.tolist(), self._high.tolist()
 

@@ -18,7 +18,13 @@ def test_the_list_has_every_model_sorted_by_name(server: Server) -> None:
     """Each shipped model is listed with exactly the contract's fields, ready, and with its manifest's digest."""
     listed = server.client.get("/v1/models").json()
     assert list(listed) == ["models"]
-    assert [entry["name"] for entry in listed["models"]] == ["breast-cancer", "diabetes", "digits", "digits-ensemble"]
+    assert [entry["name"] for entry in listed["models"]] == [
+        "breast-cancer",
+        "diabetes",
+        "digits",
+        "digits-ensemble",
+        "mnist-ff",
+    ]
     for entry in listed["models"]:
         manifest = json.loads((SHIPPED_STORE / entry["name"] / entry["version"] / "manifest.json").read_text())
         assert entry == {

@@ -290,7 +290,7 @@ def test_the_checker_of_schemas_finds_faults(document: dict[str, Any]) -> None:
     assert list(complaints(good, schema, document)) == []
     for fault in (
         {"inputs": []},
-        {"inputs": [["1"]]},
+        {"inputs": [[{"1": 1}]]},
         {"seed": -1},
         {"seed": 2**53},
         {"seed": 7.5},

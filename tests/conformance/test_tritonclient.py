@@ -258,6 +258,7 @@ async def test_statistics_count(call: Call) -> None:
         "diabetes",
         "digits",
         "digits-ensemble",
+        "mnist-ff",
     }
 
 
@@ -266,7 +267,7 @@ async def test_the_repository_is_listed_with_an_empty_body(call: Call) -> None:
     listed = await call("get_model_repository_index")
     assert listed == [
         {"name": name, "version": "1", "state": "READY", "reason": ""}
-        for name in ("breast-cancer", "diabetes", "digits", "digits-ensemble")
+        for name in ("breast-cancer", "diabetes", "digits", "digits-ensemble", "mnist-ff")
     ]
 
 

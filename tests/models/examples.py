@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.architecture import ClassificationHead, Mlp, RegressionHead
+from models.architecture import Architecture, ClassificationHead, FfStack, Mlp, RegressionHead
 from models.data import Dataset
 from models.features import ClassLabel, Feature, Target
 from models.layers import ActivationName, NormName
@@ -27,8 +27,8 @@ probabilities = st.floats(0.0, 1.0)
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> Mlp:
-    """Any valid spec of modest size."""
+def mlps(draw: st.DrawFn) -> Mlp:
+    """Any MLP spec of modest size."""
     inputs = draw(st.integers(1, 9))
     hidden = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
     return Mlp(
@@ -44,7 +44,31 @@ def specs(draw: st.DrawFn) -> Mlp:
     )
 
 
-def module_of(spec: Mlp, seed: int = 0) -> nn.Sequential:
+@st.composite
+def stacks(draw: st.DrawFn) -> FfStack:
+    """Any spec of a feed-forward stack of modest size."""
+    patch, depth = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    sides = (patch * draw(st.integers(1, 2)), patch * draw(st.integers(1, 3)))
+    return FfStack(
+        image=sides if draw(st.booleans()) else (*sides, draw(st.integers(1, 3))),
+        patch=patch,
+        dim=draw(st.integers(1, 7)),
+        depth=depth,
+        ratio=draw(st.integers(1, 4)),
+        dropout=tuple(draw(probabilities) for _ in range(depth)),
+        position_dropout=draw(probabilities),
+        positions=draw(st.sampled_from([None, (3, 2)])),
+        inplace=draw(st.booleans()),
+        head=draw(st.sampled_from(HEADS)),
+    )
+
+
+def specs() -> st.SearchStrategy[Architecture]:
+    """Any valid spec of modest size."""
+    return st.one_of(mlps(), stacks())
+
+
+def module_of(spec: Architecture, seed: int = 0) -> nn.Sequential:
     """A network with random weights, its norms away from their initial values, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -64,7 +88,7 @@ def rows_of(count: int, inputs: int, seed: int = 0) -> Tensor:
     return torch.randn(count, inputs, generator=torch.Generator().manual_seed(seed))
 
 
-def sealed(spec: Mlp = SMALL, weights: bytes = b"", **changes: Any) -> Manifest:
+def sealed(spec: Architecture = SMALL, weights: bytes = b"", **changes: Any) -> Manifest:
     """A manifest that fits a spec and a weights file, some of its parts changed."""
     head = spec.head
     outputs = (
@@ -84,7 +108,7 @@ def sealed(spec: Mlp = SMALL, weights: bytes = b"", **changes: Any) -> Manifest:
     return seal(**(parts | changes))
 
 
-def version_of(spec: Mlp = SMALL, seed: int = 0, **changes: Any) -> tuple[Manifest, bytes]:
+def version_of(spec: Architecture = SMALL, seed: int = 0, **changes: Any) -> tuple[Manifest, bytes]:
     """A manifest and the weights file it was made for."""
     weights = serialise(module_of(spec, seed).state_dict())
     return sealed(spec, weights, **changes), weights

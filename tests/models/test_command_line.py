@@ -72,7 +72,7 @@ def test_help_explains_every_command():
     answer = Answer("--help")
     assert answer.code == 0
     for sentence in (
-        "train Train recipes and publish what comes out as new versions.",
+        "train Train recipes, or a table of your own, and publish what comes out as new versions.",
         "list List the models in the store, with every version.",
         "describe Show a model's layers, its dropout sites, and what a row and a sample cost.",
     ):
@@ -85,7 +85,8 @@ def test_help_explains_every_command():
         (
             "train",
             [
-                "One or more of breast-cancer, diabetes, digits, digits-ensemble; or all.",
+                "One or more of breast-cancer, diabetes, digits, digits-ensemble, mnist-ff; or all.",
+                "Or a table of your own: a CSV or Parquet file.",
                 "The same recipe gives the same digest",
                 "PENUMBRA_STORE",
             ],
@@ -120,6 +121,7 @@ def test_as_a_module():
         "diabetes",
         "digits",
         "digits-ensemble",
+        "mnist-ff",
     ]
     assert done.stderr == b""
 
@@ -306,7 +308,8 @@ def test_train_what_is_unknown(tmp_path):
     assert answer.code == 1
     assert answer.errors == (
         "error: there is no recipe 'nope'; "
-        "there are: breast-cancer, diabetes, digits, digits-ensemble, or all of them: all\n"
+        "there are: breast-cancer, diabetes, digits, digits-ensemble, mnist-ff, or all of them: all; "
+        "a table is a file that ends with .csv, .tsv, .txt or .parquet\n"
     )
     assert not (tmp_path / "store").exists()
 

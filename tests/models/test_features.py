@@ -22,8 +22,8 @@ from models.features import (
     read_array,
     read_flat,
     read_rows,
-    standardise,
 )
+from models.mixed import standardise
 
 FEATURES = tuple(Feature(name=name, range=(0.0, 1.0)) for name in ("a", "b", "c"))
 NAMES = ("a", "b", "c")

@@ -16,7 +16,7 @@ from models.architecture import Mlp, RegressionHead
 from models.description import describe_architecture
 from models.layers import NORM_EPSILON
 from models.networks import activation, build, expected_tensors
-from tests.models.examples import ACTIVATIONS, HEADS, NORMS, module_of, rows_of, specs
+from tests.models.examples import ACTIVATIONS, HEADS, NORMS, mlps, module_of, rows_of, specs
 
 FORMULAS = {
     "relu": lambda x: np.maximum(x, 0.0),
@@ -46,7 +46,7 @@ def test_activations(function):
     np.testing.assert_allclose(activation(function)(torch.from_numpy(x)).numpy(), FORMULAS[function](x), atol=1e-12)
 
 
-@given(specs())
+@given(mlps())
 def test_forward_by_hand(spec):
     """In eval mode a network computes what its spec says, written out here a second time."""
     module, rows = module_of(spec).double(), rows_of(5, spec.inputs).double()

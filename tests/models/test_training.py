@@ -15,7 +15,7 @@ from torch.nn import functional
 from models import evaluation
 from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.data import Dataset, split
-from models.features import standardise
+from models.mixed import standardise
 from models.networks import build
 from models.repository import Repository
 from models.training import Diverged, Hyperparameters, Recipe, train

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from models.features import Float64, read_array, read_flat
+from models.features import Float64, Standard
 from penumbra.schemas import MAX_QUANTILES, MAX_SEED
 from service.api import decoding, strict_json, tags
 from service.api.oip import outputs
@@ -71,7 +71,7 @@ def read(model: ServedModel, limits: Settings, header_length: bytes | None, body
     wanted = _wanted(fields.get("outputs"), binary)
 
     def rows() -> Float64:
-        return tensor.rows(raw, model.standard.names)
+        return tensor.rows(raw, model.standard)
 
     options = _options(parameters)
     if options is None:
@@ -152,7 +152,7 @@ class _Input(NamedTuple):
             raise InvalidRequest([("inputs.parameters.binary_data_size", "must be a whole number of bytes")])
         return cls((shape[0], shape[1]), datatype, size, data)
 
-    def rows(self, raw: memoryview, names: tuple[str, ...]) -> Float64:
+    def rows(self, raw: memoryview, standard: Standard) -> Float64:
         """Its elements, as float64, exactly. Raises InvalidRequest or InvalidRows."""
         count = self.shape[0] * self.shape[1]
         if len(raw) != (self.size or 0):
@@ -164,26 +164,26 @@ class _Input(NamedTuple):
             if self.size != expected:
                 message = f"must be {expected} for this shape and datatype"
                 raise InvalidRequest([("inputs.parameters.binary_data_size", message)])
-            return read_array(from_bytes(raw, self.datatype, self.shape), names)
+            return standard.read_array(from_bytes(raw, self.datatype, self.shape))
         flat = flattened(self.data, self.shape) if isinstance(self.data, list) else None
         if flat is None:
             message = (
                 f"must be a list of {count} numbers, or of {self.shape[0]} lists of {self.shape[1]}, for this shape"
             )
             raise InvalidRequest([("inputs.data", message)])
-        return self._floats(flat, names) if self.datatype in FLOATS else self._integers(flat, names)
+        return self._floats(flat, standard) if self.datatype in FLOATS else self._integers(flat, standard)
 
-    def _floats(self, flat: list[Any], names: tuple[str, ...]) -> Float64:
+    def _floats(self, flat: list[Any], standard: Standard) -> Float64:
         """Digits are taken as they stand, as in a native request; the datatype only bounds them."""
-        rows = read_flat(flat, names)
-        if self.datatype != "FP64" and float(np.abs(rows).max()) > FLOATS[self.datatype]:
+        rows = standard.read_flat(flat)
+        if self.datatype != "FP64" and float(np.nanmax(np.abs(rows), initial=0.0)) > FLOATS[self.datatype]:
             raise InvalidRequest([("inputs.data", f"has a number that is too large for {self.datatype}")])
         return rows
 
-    def _integers(self, flat: list[Any], names: tuple[str, ...]) -> Float64:
+    def _integers(self, flat: list[Any], standard: Standard) -> Float64:
         if {int}.issuperset(map(type, flat)):
             try:
-                return read_array(np.array(flat, NUMBERS[self.datatype]).reshape(self.shape), names)
+                return standard.read_array(np.array(flat, NUMBERS[self.datatype]).reshape(self.shape))
             except OverflowError:
                 pass
         raise InvalidRequest([("inputs.data", f"must be whole numbers in the range of {self.datatype}")])

@@ -13,7 +13,19 @@ from torch import Tensor
 from models.features import Float32
 from service.engine.kernel.library import address, load
 from service.engine.masks import blocks_per_sample, kept_scale, threshold
-from service.engine.steps import Activate, AddKept, Drop, Keep, Normalise, Product, Step
+from service.engine.steps import (
+    Activate,
+    AddKept,
+    Drop,
+    Keep,
+    Normalise,
+    Patch,
+    Place,
+    Product,
+    Step,
+    TakeFirst,
+    Turn,
+)
 
 # Floats that are computed at once, and columns of a panel of weights.
 VECTOR, PANEL = 8, 16
@@ -47,6 +59,11 @@ class Part(NamedTuple):
     rows: int
     stride: int
     step: int
+
+
+def knows(steps: Sequence[Step]) -> bool:
+    """Whether the kernel has every step: it works on one vector a pair, and does not rearrange."""
+    return not any(isinstance(step, (Patch, Place, Turn, TakeFirst)) for step in steps)
 
 
 def filled(width: int) -> int:

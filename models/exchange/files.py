@@ -1,0 +1,88 @@
+"""Files of weights → tensors by name, or an nn.Sequential. No file runs code: what is no plain layer is refused.
+
+Knows nothing of specs or of what the tensors are for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+
+class ImportRefused(Exception):
+    """Something that can't be imported. The message says what, and what could be."""
+
+
+# What a saved module may consist of; everything else in a file stays data, or is refused.
+LAYERS = (
+    nn.Sequential,
+    nn.Linear,
+    nn.Dropout,
+    nn.Flatten,
+    nn.Identity,
+    nn.BatchNorm1d,
+    nn.LayerNorm,
+    nn.ReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.ELU,
+    nn.LeakyReLU,
+)
+# Under which training programs keep the weights beside other things.
+_KEYS = ("state_dict", "model_state_dict", "model")
+
+
+def read_weights(path: Path) -> dict[str, Tensor] | nn.Sequential:
+    """What a file holds: `.safetensors`, or what torch.save wrote of a state_dict or an nn.Sequential.
+
+    Raises ImportRefused.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load(path.read_bytes()))
+        with torch.serialization.safe_globals(list(LAYERS)):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ImportRefused(f"{path} can't be read: {error.strerror}") from error
+    except (SafetensorError, KeyError) as error:
+        raise ImportRefused(f"{path} is not a safetensors file: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise ImportRefused(_unsafe(path)) from error
+    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ImportRefused(f"{path} is not a file of PyTorch's: {str(error).splitlines()[0]}") from error
+    return _unwrapped(path, found)
+
+
+def _unsafe(path: Path) -> str:
+    """Which names a refused file asks for; looking is safe, nothing is imported."""
+    try:
+        with torch.serialization.safe_globals(list(LAYERS)):
+            names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # noqa: BLE001  # whatever is wrong with the file, it was refused already
+        names = []
+    asked = f" asks for {', '.join(names[:3])}, which" if names else " has something in it that"
+    return (
+        f"{path}{asked} is neither a tensor nor a plain layer: no code in a file is run. "
+        "Save a state_dict, or an nn.Sequential of " + ", ".join(layer.__name__ for layer in LAYERS[1:])
+    )
+
+
+def _unwrapped(path: Path, found: Any) -> dict[str, Tensor] | nn.Sequential:
+    if isinstance(found, nn.Sequential):
+        return found
+    if isinstance(found, Mapping):
+        for key in _KEYS:
+            if isinstance(found.get(key), (Mapping, nn.Sequential)):
+                return _unwrapped(path, found[key])
+        if found and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in found.items()):
+            return dict(found)
+    raise ImportRefused(f"{path} holds neither a state_dict nor an nn.Sequential")

@@ -1,0 +1,1 @@
+"""Training from a table that somebody brings: read it, understand its columns, train, report. Knows nothing of HTTP."""
