@@ -231,7 +231,7 @@ def list_command(
     if not lines:
         output.print(f"no models in {escape(store)}; train one: python -m models train all", soft_wrap=True)
         return
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     columns = ("name", "version", "task", "inputs", "outputs", "parameters")
     for column in (*columns, "digest"):
         table.add_column(column, overflow="fold", no_wrap=column != "name")

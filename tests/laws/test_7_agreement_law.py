@@ -87,7 +87,7 @@ def test_draws_over_http_equal_the_loop(server: Any, name: str) -> None:
     draws = np.array(server.client.post(f"/v1/models/{name}/sample", json=body).json()["draws"])
 
     module = module_of(manifest.architecture)
-    module.load_state_dict(dict(model.tensors))
+    module.load_state_dict(dict(model.networks[0]))
     mean, scale = (np.array([getattr(f, part) for f in manifest.inputs]) for part in ("mean", "scale"))
     standard = ((rows - mean) / scale).astype(np.float32)
     widths = tuple(layer.p is not None and layer.width for layer in _sites(manifest.architecture))
