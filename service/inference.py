@@ -45,9 +45,8 @@ class Inference:
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
         job = Job(model, rows, model.members, model.full)
-        with self._counted(job) as spent:
-            spent.append(await self._batcher.run(job, patience, gone))
-        return job.answer(), spent[0]
+        timings = await self._run(job, patience, gone)
+        return job.answer(), timings
 
     async def sample(
         self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
@@ -58,10 +57,10 @@ class Inference:
         cover, before anything is computed.
         """
         job, target = self._sampling(model, sampling), sampling.target
+        if target is None:
+            timings = await self._run(job, patience, gone)
+            return job.answer(), timings
         with self._counted(job) as spent:
-            if target is None:
-                spent.append(await self._batcher.run(job, patience, gone))
-                return job.answer(), spent[0]
             ends = (end for end in blocks.ends(job.samples) if end >= target.least)
             async for so_far in self._blocks(job, ends, patience, gone):
                 told, timings = so_far
@@ -91,18 +90,32 @@ class Inference:
             raise NotApplicable(f"{name} has no ensemble members: ask for method dropout")
         if sampling.aggregate == "weighted" and not model.manifest.members:
             raise NotApplicable(f"{name} has no ensemble members to weigh: ask for aggregate mean or vote")
-        networks = model.members if ensemble else (model.network,)
-        cuts = tuple(network.cut(sampling.committee.p) for network in networks)
+        p = sampling.committee.p
+        networks = model.members if ensemble else model.members[:1]
+        cuts = tuple(network.cut(p) for network in networks) if ensemble else (model.network.cut(p),)
         if not (ensemble or cuts[0].after):
             raise NotApplicable(f"{name} has no active dropout here, so every sample would be the same: ask predict")
         if sampling.method == "moments":
             try:
-                return Analytic(model, sampling, model.moments(sampling.committee.p))
+                return Analytic(model, sampling, model.moments(p))
             except NotCovered as layers:
                 raise NotApplicable(
                     f"{name} has {layers}, for which moments are not worked out: ask for samples"
                 ) from None
         return Job(model, sampling.rows, networks, cuts, sampling, self._masks)
+
+    async def _run(self, job: Job, patience: float, gone: Gone) -> Timings:
+        """Evaluates a job, and counts it: `_counted` in short, for the many requests that are a single one."""
+        manifest = job.model.manifest
+        counts = self.counts[manifest.name, manifest.version]
+        began = time.monotonic()
+        try:
+            timings = await self._batcher.run(job, patience, gone)
+        except BaseException:
+            counts.failed(time.monotonic() - began)
+            raise
+        counts.answered(len(job.rows), timings.queue, timings.compute)
+        return timings
 
     async def _blocks(
         self, job: Job, ends: Iterable[int], patience: float, gone: Gone

@@ -150,15 +150,16 @@ class Job:
     def kind(self) -> tuple[Any, ...]:
         """Jobs of a company for which this is equal are summarised together."""
         asked = self.sampling
-        options = (asked.aggregate, asked.level, asked.quantiles, asked.return_draws, self._first) if asked else ()
-        return self.samples_before + self.samples, len(self.rows), *options
+        if asked is None:
+            return self.samples, len(self.rows)
+        samples = self.samples_before + asked.committee.samples
+        turn = self._first if asked.aggregate == "weighted" else 0
+        return samples, len(self.rows), asked.aggregate, asked.level, asked.quantiles, asked.return_draws, turn
 
     @property
     def _first(self) -> int:
-        """Whose turn the first sample is, where that makes a difference to what becomes of the draws."""
+        """Whose turn the first sample is: where samples have weights, it makes a difference."""
         assert self.sampling is not None, "a prediction has no first sample. This is a bug."
-        if self.sampling.aggregate != "weighted":
-            return 0
         return (self.sampling.committee.first_sample - self.samples_before) % len(self.networks)
 
     def weights(self, samples: int) -> Float64 | None:
