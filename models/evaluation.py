@@ -5,13 +5,15 @@ Samples with PyTorch's own nn.Dropout: offline figures need no seed contract, on
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -74,6 +76,36 @@ def fit_noise_variance(targets: Float64, means: Float64) -> Float64:
         best = minimize_scalar(loss, bounds=(guess - 10.0, guess + 2.0), method="bounded")
         fitted.append(float(np.exp(best.x)))
     return np.array(fitted)
+
+
+def fit_temperature(targets: Float64, means: Float64, variances: Float64) -> float:
+    """What to multiply a variance head's variances with, so that targets [rows, outputs] are likeliest.
+
+    means and variances are [samples, rows, outputs]: it is the temperature that tempers each normal.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return -float(mixture_log_likelihood(targets, means, variances * np.exp(log_temperature)).mean())
+
+    return _best_temperature(loss)
+
+
+def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64) -> float:
+    """What to divide logits [samples, rows, classes] by, so that target classes [rows] are likeliest (Guo et al. 2017)."""
+    rows = np.arange(len(targets))
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(draws / np.exp(log_temperature), axis=-1)[:, rows, targets]
+        return -float((logsumexp(logs, axis=0) - np.log(len(draws))).mean())
+
+    return _best_temperature(loss)
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    """The minimiser between 1/20 and 20 of a loss of its logarithm; rounded, for more digits than that are noise."""
+    reach = math.log(20.0)
+    best = minimize_scalar(loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-4})
+    return float(f"{math.exp(best.x):.4g}")
 
 
 def regression_metrics(targets: Float64, full: Float64, means: Float64, variances: Float64) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.architecture import Architecture, ClassificationHead, RegressionHead
+from models.calibration import Calibration
 from models.features import ClassLabel, Feature, Target
+from models.layers import dropout_sites
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DEFAULT_SAMPLES = 100
@@ -26,7 +28,7 @@ class Manifest(BaseModel):
     """One version of one model.
 
     `noise_variance` is the aleatoric variance of each output in squared raw units, fitted on validation rows, for
-    regressions without a variance head. `metrics` are held-out figures, `baseline` among them; `provenance` says
+    regressions without a variance head. `calibration` is what else was fitted on rows held out. `metrics` are held-out figures, `baseline` among them; `provenance` says
     how, on what and with which seed the weights were trained. Raises ValidationError where the parts disagree.
     """
 
@@ -44,7 +46,7 @@ class Manifest(BaseModel):
     noise_variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     default_samples: Annotated[int, Field(ge=1)] = DEFAULT_SAMPLES
     metrics: dict[str, Any] = {}
-    calibration: dict[str, Any] = {}
+    calibration: Calibration = Calibration()
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -66,7 +68,21 @@ class Manifest(BaseModel):
                 raise ValueError("a noise variance is for regressions without a variance head")
             if len(self.noise_variance) != expected:
                 raise ValueError(f"{len(self.noise_variance)} noise variances for {expected} outputs")
+        self._check_calibration(head)
         return self
+
+    def _check_calibration(self, head: RegressionHead | ClassificationHead) -> None:
+        temperature, conformal = self.calibration.temperature, self.calibration.conformal
+        if temperature is not None and isinstance(head, RegressionHead) and not head.variance:
+            raise ValueError("a temperature is for classifications and variance heads")
+        if conformal is None:
+            return
+        sites = tuple(site.p for site in dropout_sites(self.architecture.layers()))
+        if conformal.dropout != sites:
+            raise ValueError("conformal quantiles are for another dropout than the architecture's")
+        lists = head.outputs if isinstance(head, RegressionHead) else 1
+        if len(conformal.quantiles) != lists:
+            raise ValueError(f"{len(conformal.quantiles)} lists of conformal quantiles, expected {lists}")
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -116,7 +132,7 @@ def seal(
     default_samples: int = DEFAULT_SAMPLES,
     description: str = "",
     metrics: dict[str, Any] | None = None,
-    calibration: dict[str, Any] | None = None,
+    calibration: Calibration | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Manifest:
     """A manifest with its digest computed: the one way to make a new one."""
@@ -133,7 +149,7 @@ def seal(
         noise_variance=noise_variance,
         default_samples=default_samples,
         metrics=metrics or {},
-        calibration=calibration or {},
+        calibration=calibration or Calibration(),
         provenance=provenance or {},
     )
     return draft.model_copy(update={"digest": draft.computed_digest()})

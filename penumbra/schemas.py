@@ -186,6 +186,13 @@ class ClassSample(_Sample):
     mutual_information: PerRow
     variation_ratio: PerRow
     votes: Annotated[list[list[int]], Field(description="rows × classes: how many samples chose each class.")]
+    prediction_set: Annotated[
+        list[list[str]] | None,
+        Field(
+            description="Of a calibrated version: labels that hold the true one with at least the probability `interval`;"
+            " null where the calibration is for other samples, method or dropout."
+        ),
+    ] = None
     draws: Annotated[list[Matrix], Field(description="samples × rows × classes")] | None = None
 
 

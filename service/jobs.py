@@ -176,18 +176,26 @@ def _answer(job: Job, outputs: Float32) -> Answer:
     """What outputs [samples, rows, width] say, whoever asked for the rows."""
     manifest, sampling = job.model.manifest, job.sampling
     if manifest.task == "classification":
-        draws = uncertainty.class_probabilities(outputs)
+        draws = uncertainty.class_probabilities(outputs, job.model.temperature)
         if sampling is None:
             return Prediction(draws[..., 0], None)
         aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
-        return Sampled(uncertainty.summarise_classification(draws, aggregate), _laid_out(draws, sampling))
+        threshold = job.model.threshold(*_asked(sampling))
+        return Sampled(uncertainty.summarise_classification(draws, aggregate, threshold), _laid_out(draws, sampling))
     regression = job.model.regression_draws(outputs)
     if sampling is None:
         known = regression.variances is not None and manifest.noise_variance is None
         std = np.sqrt(regression.variances[..., 0]) if known and regression.variances is not None else None
         return Prediction(regression.means[..., 0], std)
-    summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
+    widths = job.model.widths(*_asked(sampling))
+    summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles, widths)
     return Sampled(summary, _laid_out(regression.means, sampling))
+
+
+def _asked(sampling: Sampling) -> tuple[str, int, float | None, float]:
+    """What decides whether a calibration holds, and the level that it is asked for."""
+    committee = sampling.committee
+    return sampling.method, committee.samples, committee.p, sampling.level
 
 
 def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:
