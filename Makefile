@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, try:'
@@ -32,6 +32,7 @@ train: $(VENV)/.dev ## Train the shipped models again; the same machine gives th
 
 docs: $(VENV)/.dev ## Rewrite what is generated in docs/
 	$(RUN) -m service.reference docs/operations.md
+	$(RUN) -m service.telemetry >docs/metrics.md
 
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
@@ -54,6 +55,9 @@ bench-http: $(VENV)/.kernel ## Measure the service over HTTP beside its floors (
 
 bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSON (needs wrk)
 	$(RUN) -m benchmarks.binary
+
+bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and without them in turns (needs wrk)
+	$(RUN) -m benchmarks.overhead
 
 bench-peers: $(VENV)/.kernel ## Measure it beside other servers, installed for the purpose (needs wrk; one needs Java)
 	$(RUN) -m benchmarks.peers
@@ -84,7 +88,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,train,dev,conformance]'
+	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean

@@ -167,10 +167,11 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def penumbra(store: Path, log: Path, workers: int) -> Server:
+def penumbra(store: Path, log: Path, workers: int, *flags: str) -> Server:
     """The service of this working tree, as a user starts it."""
     port = free_ports(1)[0]
     command = [sys.executable, "-m", "service", "--store", str(store), "--port", str(port), "--workers", str(workers)]
+    command += flags
     return Server(command, port, log, ready=answers("/health/ready"))
 
 

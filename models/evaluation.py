@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import entr, log_softmax, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from models.architecture import VARIANCE_FLOOR
 from models.data import Dataset, Split
 from models.features import Float64
+from models.manifest import Distribution, Quantity
 
 SAMPLES = 200
 LEVEL = 0.9
@@ -137,6 +138,33 @@ def classification_metrics(targets: npt.NDArray[np.int64], full: Float64, draws:
         "brier": float(((committee - np.eye(committee.shape[1])[targets]) ** 2).sum(axis=1).mean()),
         "samples": len(draws),
     }
+
+
+def regression_uncertainty(means: Float64, variances: Float64) -> dict[Quantity, Float64]:
+    """Total and epistemic standard deviation of each row and output, in the units of the draws.
+
+    means and variances [samples, rows, outputs]; the same as the service's `std` and `epistemic_std`.
+    """
+    epistemic = means.var(axis=0, ddof=1)
+    return {
+        "predictive_std": np.sqrt(epistemic + variances.mean(axis=0)),
+        "epistemic_std": np.sqrt(epistemic),
+    }
+
+
+def classification_uncertainty(draws: Float64) -> dict[Quantity, Float64]:
+    """Predictive entropy and mutual information of each row in nats, from logits [samples, rows, classes]."""
+    probabilities = softmax(draws, axis=-1)
+    predictive = entr(probabilities.mean(axis=0)).sum(axis=-1)
+    expected = entr(probabilities).sum(axis=-1).mean(axis=0)
+    return {"predictive_entropy": predictive, "mutual_information": np.maximum(predictive - expected, 0.0)}
+
+
+def distribution(values: Float64) -> Distribution:
+    """How values are spread over their own deciles; where many are equal there are fewer edges."""
+    edges = np.unique(np.quantile(values, np.arange(1, 10) / 10))
+    counts = np.bincount(np.searchsorted(edges, values.ravel()), minlength=len(edges) + 1)
+    return Distribution(edges=tuple(edges.tolist()), shares=tuple((counts / values.size).tolist()))
 
 
 def baselines(dataset: Dataset, parts: Split) -> dict[str, dict[str, float]]:

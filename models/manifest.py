@@ -22,14 +22,48 @@ DEFAULT_SAMPLES = 100
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Task = Literal["regression", "classification"]
+Quantity = Literal["predictive_std", "epistemic_std", "predictive_entropy", "mutual_information"]
+
+
+class Distribution(BaseModel):
+    """How values are spread: the shares of them up to the first edge, from there to the second, …, above the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    edges: tuple[float, ...]
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Distribution:
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("the edges must rise")
+        if len(self.shares) != len(self.edges) + 1 or abs(sum(self.shares) - 1.0) > 1e-6:
+            raise ValueError("there must be a share more than edges, and all of them add up to 1")
+        return self
+
+
+class ValidationUncertainty(BaseModel):
+    """How uncertain committees of `samples` are about the validation rows, each row asked with a committee of its own.
+
+    Standard deviations over the target's scale, for each row and output; entropies in nats, for each row. `values` is
+    how many there are of each quantity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    samples: Annotated[int, Field(ge=2)]
+    values: Annotated[int, Field(ge=1)]
+    distributions: dict[Quantity, Distribution]
 
 
 class Manifest(BaseModel):
     """One version of one model.
 
     `noise_variance` is the aleatoric variance of each output in squared raw units, fitted on validation rows, for
-    regressions without a variance head. `calibration` is what else was fitted on rows held out. `metrics` are held-out figures, `baseline` among them; `provenance` says
-    how, on what and with which seed the weights were trained. Raises ValidationError where the parts disagree.
+    regressions without a variance head. `calibration` is what else was fitted on rows that were held out. `metrics` are
+    held-out figures, `baseline` among them; `provenance` says how, on what and with which seed the weights were trained.
+    `uncertainty` is what the service compares that of its traffic with; None where it is not known. Raises
+    ValidationError where the parts disagree.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -48,6 +82,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any] = {}
     calibration: Calibration = Calibration()
     provenance: dict[str, Any] = {}
+    uncertainty: ValidationUncertainty | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
@@ -134,6 +169,7 @@ def seal(
     metrics: dict[str, Any] | None = None,
     calibration: Calibration | None = None,
     provenance: dict[str, Any] | None = None,
+    uncertainty: ValidationUncertainty | None = None,
 ) -> Manifest:
     """A manifest with its digest computed: the one way to make a new one."""
     draft = Manifest(
@@ -151,5 +187,6 @@ def seal(
         metrics=metrics or {},
         calibration=calibration or Calibration(),
         provenance=provenance or {},
+        uncertainty=uncertainty,
     )
     return draft.model_copy(update={"digest": draft.computed_digest()})

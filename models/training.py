@@ -23,7 +23,7 @@ from models import evaluation
 from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
 from models.features import Float64, column_statistics, standardise
-from models.manifest import Manifest, seal
+from models.manifest import DEFAULT_SAMPLES, Manifest, ValidationUncertainty, seal
 from models.networks import build
 from models.repository import serialise
 
@@ -95,6 +95,9 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
     with _reproducible(recipe.hyperparameters.seed):
         network, epochs = _fit(recipe, rows, targets, parts, on_epoch)
         noise_variance, metrics = _measure(network, recipe.architecture, dataset, rows, parts)
+        scale = None if noise_variance is None else _target_scale(dataset, parts)[1]
+        standard_noise = None if scale is None else np.array(noise_variance) / scale**2
+        uncertainty = _validation_uncertainty(network, recipe.architecture, rows[parts.validation], standard_noise)
     weights = serialise(network.state_dict())
     manifest = seal(
         name=recipe.name,
@@ -116,6 +119,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },
+        uncertainty=uncertainty,
     )
     return Trained(manifest, weights)
 
@@ -233,3 +237,25 @@ def _measure(
         dataset.numbers[parts.test], full[..., : head.outputs] * scale + mean, means, variances
     )
     return noise_variance, {"test": metrics, "baseline": baselines}
+
+
+def _validation_uncertainty(
+    network: nn.Sequential, architecture: Architecture, rows: Tensor, noise: Float64 | None
+) -> ValidationUncertainty | None:
+    """How uncertain the network is about validation rows, asked as often as by default; None without dropout.
+
+    nn.Dropout gives each row masks of its own, as requests with seeds of their own do. `noise` is the variance of each
+    output in standard units, where it is not the network that says it.
+    """
+    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
+        return None
+    draws, head = evaluation.monte_carlo(network, rows, DEFAULT_SAMPLES), architecture.head
+    if isinstance(head, RegressionHead):
+        means = draws[..., : head.outputs]
+        variances = evaluation.variance_of(draws[..., head.outputs :]) if noise is None else noise[None, None]
+        found = evaluation.regression_uncertainty(means, variances)
+    else:
+        found = evaluation.classification_uncertainty(draws)
+    (values,) = {each.size for each in found.values()}
+    distributions = {quantity: evaluation.distribution(each) for quantity, each in found.items()}
+    return ValidationUncertainty(samples=DEFAULT_SAMPLES, values=values, distributions=distributions)

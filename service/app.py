@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from service.engine.mask_cache import MaskCache
 from service.inference import Inference
 from service.served import Loader
 from service.settings import Settings
+from service.telemetry.observer import Observer, Watched
 
 # The page tells a validator on the internet where the specification is, unless it is told not to.
 _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "displayRequestDuration": True}
@@ -38,24 +40,30 @@ def create_app(
     other processes, this one decides alone what it serves.
     """
     settings = settings or Settings()
+    observer = Observer(
+        metrics=settings.metrics,
+        directory=Path(settings.metrics_dir) if settings.metrics_dir else None,
+        access_log=settings.logs_access,
+        log_format=settings.log_format,
+        endpoint=settings.traces_url,
+    )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
-        batcher = Batcher(settings.engine_threads, settings.max_queue, settings.max_queue_seconds)
-        repository = Repository(settings.store)
-        app.state.inference = Inference(
-            repository,
-            loader or new_loader(settings, repository),
-            batcher,
-            MaskCache(settings.mask_cache_bytes),
-            agreement,
+        batcher = Batcher(
+            settings.engine_threads, settings.max_queue, settings.max_queue_seconds, observe=observer.evaluated
         )
+        repository, mask_cache = Repository(settings.store), MaskCache(settings.mask_cache_bytes)
+        inference = app.state.inference = Inference(
+            repository, loader or new_loader(settings, repository), batcher, mask_cache, agreement
+        )
+        observer.start(Watched(inference.catalogue, batcher, mask_cache), app.templates.values())
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.
         gc.freeze()
         gc.enable()
-        following = asyncio.create_task(app.state.inference.catalogue.follow())
+        following = asyncio.create_task(inference.catalogue.follow())
         app.state.ready = True
         yield
         app.state.ready = False
@@ -63,9 +71,11 @@ def create_app(
         with suppress(asyncio.CancelledError):
             await following
         await to_thread.run_sync(batcher.close)
+        await observer.stop()
 
     app = Application(
         {**native.HOT, **oip.HOT},
+        observer,
         title="Penumbra",
         version=__version__,
         summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",

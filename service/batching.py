@@ -59,6 +59,14 @@ class Timings(NamedTuple):
     compute: float
 
 
+# Is told of jobs that were evaluated together, before they are answered: how long each waited, and how long it took.
+Observe = Callable[[Sequence[Any], Sequence[float], float], None]
+
+
+def _unobserved(jobs: Sequence[Any], waits: Sequence[float], seconds: float) -> None:
+    """Nobody is told."""
+
+
 @dataclass(slots=True, eq=False)
 class _Admitted:
     """One request on its way; lives on the event loop."""
@@ -81,9 +89,14 @@ class Batcher:
     """
 
     def __init__(
-        self, threads: int, max_queue: int, max_seconds: float = math.inf, clock: Clock = time.monotonic
+        self,
+        threads: int,
+        max_queue: int,
+        max_seconds: float = math.inf,
+        clock: Clock = time.monotonic,
+        observe: Observe = _unobserved,
     ) -> None:
-        self.threads = threads
+        self.threads, self._observe = threads, observe
         self.computed = self.companies = self.refused = self.expired = self.abandoned = 0
         self._max_queue, self._max_seconds, self._clock = max_queue, max_seconds, clock
         self._turns = Turns(threads, clock)
@@ -132,6 +145,22 @@ class Batcher:
         finally:
             # Reached early when the caller is cancelled: what has not begun is dropped.
             self._forget(entry)
+
+    @property
+    def admitted(self) -> int:
+        """Requests that were admitted and are not answered yet."""
+        return len(self._admitted)
+
+    @property
+    def queued(self) -> int:
+        """Those of them whose evaluation has not begun."""
+        turns = [entry.turn for entry in self._admitted if entry.turn is not None]
+        return len(self._small) + sum(turn.started is None for turn in turns)
+
+    @property
+    def admitted_seconds(self) -> float:
+        """The work in what is admitted, as estimated."""
+        return self._seconds
 
     def close(self) -> None:
         """Takes no new work, finishes what was admitted, ends the threads. Called from another thread."""
@@ -195,6 +224,10 @@ class Batcher:
                 self._evaluate([entry])
             return
         self.companies += 1
+        well = [entry for entry in company if entry.job.failure is None]
+        if well:
+            waits = [began - entry.arrived for entry in well]
+            self._observe([entry.job for entry in well], waits, self._clock() - began)
         for entry in company:
             self._settle(entry, began, entry.job.failure)
 
@@ -205,7 +238,11 @@ class Batcher:
 
     def _settle_turn(self, entry: _Admitted, failure: Exception | None) -> None:
         started = entry.turn.started if entry.turn else None
-        self._settle(entry, self._clock() if started is None else started, failure or entry.job.failure)
+        began = self._clock() if started is None else started
+        failure = failure or entry.job.failure
+        if failure is None and not entry.answer.done():
+            self._observe([entry.job], [began - entry.arrived], self._clock() - began)
+        self._settle(entry, began, failure)
 
     def _settle(self, entry: _Admitted, began: float, failure: Exception | None) -> None:
         if entry.answer.done():

@@ -11,8 +11,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from socket import socket
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -28,11 +32,14 @@ from service.listening import Listener, Tally, new_tally
 from service.served import Loader
 from service.settings import Settings
 from service.supervisor import TICK, Beat, Supervisor
+from service.telemetry import logs
 
 # Requests that have been admitted are given this long to be answered when the service stops.
 DRAIN_SECONDS = 30
 _FAILED = 3  # exit code where a server could not start
 _MARGIN = 5.0  # seconds, for ending threads and processes after that
+# A file system in memory, where there is one: what is counted shall never wait for a disk.
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +107,11 @@ def serve(settings: Settings) -> int:
         server = Server(_configuration(settings), settings.stop_delay_seconds)
         server.run()
         return 0 if server.started else _FAILED
+    with _counting_together(settings) as together:
+        return _supervise(together)
+
+
+def _supervise(settings: Settings) -> int:
     loader, agreement = _shared_loader(settings), Shared()
     sockets = [_configuration(settings).bind_socket()]
     tally = new_tally(settings.worker_processes) if settings.worker_processes > 1 else None
@@ -124,6 +136,24 @@ def serve(settings: Settings) -> int:
     return Supervisor(work, settings.worker_processes, grace, renew).run()
 
 
+@contextmanager
+def _counting_together(settings: Settings) -> Iterator[Settings]:
+    """The settings with a directory in which workers share what they count, as it is set or one that goes with them."""
+    if settings.metrics_dir or not settings.metrics:
+        yield settings
+        return
+    try:
+        in_memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        directory = TemporaryDirectory(prefix="penumbra-", dir=in_memory, ignore_cleanup_errors=True)
+    except OSError as error:
+        sys.exit(
+            f"python -m service: error: there is no place for the workers' counts ({error.strerror}): "
+            "set --metrics-dir (or PENUMBRA_METRICS_DIR), or --metrics false"
+        )
+    with directory as path:
+        yield settings.model_copy(update={"metrics_dir": path})
+
+
 def _configuration(
     settings: Settings, loader: Loader | None = None, agreement: Agreement | None = None
 ) -> uvicorn.Config:
@@ -132,8 +162,9 @@ def _configuration(
         factory=True,
         host=settings.host,
         port=settings.port,
+        log_config=logs.configuration(settings.log_format, settings.log_level),
         log_level=settings.log_level,
-        access_log=False,
+        access_log=False,  # there is one of our own
         server_header=False,
         ws="none",
         # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.

@@ -92,6 +92,28 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
     ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Field(description="Form of log lines on standard error; auto: text on a terminal, else JSON."),
+    ] = "auto"
+    access_log: Annotated[
+        bool, Field(description="Log a line for each request, at level info: what was asked, never with which inputs.")
+    ] = True
+    metrics: Annotated[bool, Field(description="Count what happens, and answer GET /metrics for Prometheus.")] = True
+    metrics_dir: Annotated[
+        str,
+        Field(
+            description="Directory in which workers share what they count, best in memory: a quarter of a MiB or more "
+            "for each. By default one of the service's own, which is gone with it; in one that stays, counts stay."
+        ),
+    ] = ""
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            description="URL of an OpenTelemetry collector to send traces to, over HTTP, as in "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, which is used otherwise. Needs the extra: tracing."
+        ),
+    ] = ""
 
     @property
     def worker_processes(self) -> int:
@@ -110,6 +132,18 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def logs_access(self) -> bool:
+        """Whether there is a line for each request: if it is wanted, and its level is."""
+        return self.access_log and self.log_level in ("info", "debug")
+
+    @property
+    def traces_url(self) -> str:
+        """Where spans are sent, by the setting or OpenTelemetry's own variables; empty: nowhere."""
+        base = self.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        own = "" if self.otlp_endpoint else os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+        return own or (f"{base.rstrip('/')}/v1/traces" if base else "")
 
 
 def usable_cores() -> int:

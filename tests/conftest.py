@@ -15,6 +15,7 @@ import pytest
 
 from service.settings import SHIPPED_STORE
 from tests.api.live import Server
+from tests.api.stores import publish_all
 
 # Tests never measure time, and a test that fails must fail again.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
@@ -32,6 +33,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(store=store)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of tiny models, see `stores`; not to be written to."""
+    store = tmp_path_factory.mktemp("tiny")
+    publish_all(store)
+    return store
 
 
 @pytest.fixture

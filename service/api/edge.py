@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 from service.api import strict_json
 from service.api.compression import inflated
 from service.errors import BodyTooLarge, MalformedRequest, UnsupportedMedia
+from service.telemetry.trail import Trail, clock
 
 Decoded = TypeVar("Decoded")
 Headers = list[tuple[bytes, bytes]]
@@ -36,16 +37,17 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-class Exchange:
-    """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's."""
+class Exchange(Trail):
+    """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's.
 
-    __slots__ = ("_headers", "_receive", "parameters", "request_id", "state")
+    Handlers leave on it what telemetry wants to know: `model`, `asked` and `timings`.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, route: str = "") -> None:
+        self.parameters: dict[str, str] = scope["path_params"]
+        Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""))
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of two that are equal the first counts
-        self.request_id: bytes = scope["state"]["request_id"]
-        self.parameters: dict[str, str] = scope["path_params"]
         self.state: Any = scope["app"].state
 
     async def read(self, max_bytes: int, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
@@ -60,8 +62,11 @@ class Exchange:
             raise UnsupportedMedia("the body must not be compressed: send no Content-Encoding")
         body = await self._body(max_bytes)
         if len(body) <= INLINE_BYTES:
-            return _decode(body, decode)
-        return await to_thread.run_sync(_decode, body, decode)
+            decoded = _decode(body, decode)
+        else:
+            decoded = await to_thread.run_sync(_decode, body, decode)
+        self._note_decoded()
+        return decoded
 
     async def read_bytes(
         self, max_bytes: int, decode: Callable[[bytes], Decoded], *, inline: int = INLINE_BYTES
@@ -76,8 +81,11 @@ class Exchange:
         encoding = self._encoding()
         body = await self._body(max_bytes)
         if encoding != b"identity":
-            return await to_thread.run_sync(lambda: decode(inflated(body, encoding, max_bytes)))
-        return decode(body) if len(body) <= inline else await to_thread.run_sync(decode, body)
+            decoded = await to_thread.run_sync(lambda: decode(inflated(body, encoding, max_bytes)))
+        else:
+            decoded = decode(body) if len(body) <= inline else await to_thread.run_sync(decode, body)
+        self._note_decoded()
+        return decoded
 
     def header(self, name: bytes) -> bytes | None:
         """A header's value; the name in lower case."""
@@ -110,6 +118,10 @@ class Exchange:
             return bool(said.value["type"] == "http.disconnect")
         waiting.close()
         return False
+
+    def _note_decoded(self) -> None:
+        if self.span is not None:
+            self.decoded = clock()
 
     def _encoding(self) -> bytes:
         return self._headers.get(b"content-encoding", b"identity").lower()

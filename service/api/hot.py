@@ -1,4 +1,4 @@
-"""The door: every request gets its id here, and the few that must be fast are led past the framework.
+"""The door: every request gets its id here and is observed when it leaves, and hot routes are led past the framework.
 
 The hot routes stay in the router, for its 405s and its table of contents; who gets to them that way gets the same
 answer. Knows nothing of what the routes are for.
@@ -9,15 +9,20 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from itertools import count
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.edge import Answer, Exchange
+from service.telemetry.counting import OTHER
+from service.telemetry.observer import Observer
+from service.telemetry.trail import Trail
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 
@@ -30,14 +35,15 @@ class Application(FastAPI):
     """A FastAPI application with a door.
 
     Gives each request an id, the caller's if it is sane, and returns it as X-Request-ID. `hot` is a table from paths,
-    whose parameters are names, to the handlers that are POSTed to.
+    whose parameters are names, to the handlers that are POSTed to. The observer is told of every answer.
     """
 
-    def __init__(self, hot: Mapping[str, Handler], **options: Any) -> None:
+    def __init__(self, hot: Mapping[str, Handler], observer: Observer, **options: Any) -> None:
         super().__init__(**options)
+        self.observer = observer
         self._hot: dict[str, list[Route]] = {}
         for path, handle in hot.items():
-            route = Route(path, Hot(handle), methods=["POST"])
+            route = Route(path, Hot(handle, path), methods=["POST"])
             self._hot.setdefault(_last_part(path), []).append(route)
             self.router.routes.append(route)
         # Ids of one's own: nobody else has the first half, and each is numbered in the second.
@@ -60,31 +66,57 @@ class Application(FastAPI):
                     await route.app(scope, receive, send)
                     return
 
+        trail = Trail(request_id, scope["method"], OTHER, "")
+        if self.observer.tracer is not None:
+            self.observer.tracer.begin(trail, scope)
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self._observe(trail, scope, message["status"])
                 headers = [(name, value) for name, value in message["headers"] if name != b"x-request-id"]
                 message = {**message, "headers": [*headers, (b"x-request-id", request_id)]}
             await send(message)
 
         await super().__call__(scope, receive, send_with_id)
 
+    @cached_property
+    def templates(self) -> Mapping[Any, str]:
+        """The path templates of all routes, by their endpoints."""
+        return {each.endpoint: each.path for each in iter_route_contexts(self.routes) if each.path}
+
+    def _observe(self, trail: Trail, scope: Scope, status: int) -> None:
+        """Tells of an answer that the framework gives, by the template of the route that it found."""
+        endpoint = scope.get("endpoint")
+        if isinstance(endpoint, Hot) and scope["method"] == "POST":
+            return  # it has told of itself
+        # Of two routes with one endpoint FastAPI says which it was.
+        trail.route = getattr(scope.get("route"), "path", None) or self.templates.get(endpoint, OTHER)
+        trail.name = scope.get("path_params", {}).get("name", "")
+        self.observer.answered(trail, status)
+
 
 class Hot:
-    """A handler as an ASGI application."""
+    """A handler as an ASGI application; `route` is its path's template."""
 
-    def __init__(self, handle: Handler) -> None:
-        self._handle = handle
+    def __init__(self, handle: Handler, route: str) -> None:
+        self._handle, self._route = handle, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. A bug is answered, and then raised for the server to log it and to drop the connection."""
-        exchange, bug = Exchange(scope, receive), None
+        exchange, observer = Exchange(scope, receive, self._route), scope["app"].observer
+        if observer.tracer is not None:
+            observer.tracer.begin(exchange, scope)
+        known: Exception | None = None
+        bug: Exception | None = None
         try:
             status, headers, body = await self._handle(exchange)
         except problems.KNOWN as error:
+            known = error
             status, headers, body = problems.of(error, exchange.request_id, scope["path"])
         except Exception as error:  # noqa: BLE001 - it is raised again below
             bug = error
             status, headers, body = problems.of_bug(exchange.request_id, scope["path"])
+        observer.answered(exchange, status, known or bug)
         if status != 304:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", exchange.request_id))

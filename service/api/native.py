@@ -50,23 +50,27 @@ async def describe_version(request: Request, name: Name, version: Version) -> An
 async def predict(exchange: Exchange) -> Answer:
     """The full network's answer: deterministic, dropout off."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
+    exchange.asked = rows
     if exchange.already_has(tag):
         return not_modified(tag)
-    answer, timings = await inference.predict(model, rows, exchange.patience(settings.deadline_ms), exchange.gone)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone)
     body = await encode({"model": _reference(model), **fields.of_prediction(model, answer)})
-    return answered([JSON], body, timings, tag)
+    return answered([JSON], body, exchange.timings, tag)
 
 
 async def sample(exchange: Exchange) -> Answer:
     """A committee's answer: the same for the same seed, with its uncertainty."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
+    exchange.asked = sampling
     if tag and exchange.already_has(tag):
         return not_modified(tag)
-    answer, timings = await inference.sample(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
+    patience = exchange.patience(settings.deadline_ms)
+    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone)
     committee = sampling.committee
     asked = {
         "seed": committee.seed,
@@ -75,7 +79,7 @@ async def sample(exchange: Exchange) -> Answer:
         "method": sampling.method,
     }
     body = await encode({"model": _reference(model), **asked, **fields.of_sample(model, answer)})
-    return answered([JSON], body, timings, tag)
+    return answered([JSON], body, exchange.timings, tag)
 
 
 # Predict and sample, for the default version and for a named one; `documentation` spells them out for OpenAPI.

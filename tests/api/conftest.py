@@ -8,15 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.api.live import Server
-from tests.api.stores import publish_all
-
-
-@pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models, see `stores`; not to be written to."""
-    store = tmp_path_factory.mktemp("tiny")
-    publish_all(store)
-    return store
 
 
 @pytest.fixture(scope="session")

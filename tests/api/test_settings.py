@@ -36,6 +36,11 @@ VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "deadline_ms": (("1", 1), ("99", 99)),
     "stop_delay_seconds": (("0", 0.0), ("2.5", 2.5)),
     "log_level": (("debug", "debug"), ("critical", "critical")),
+    "log_format": (("json", "json"), ("text", "text")),
+    "access_log": (("off", False), ("on", True)),
+    "metrics": (("false", False), ("true", True)),
+    "metrics_dir": (("/dev/shm/canary", "/dev/shm/canary"), ("canary", "canary")),
+    "otlp_endpoint": (("http://127.0.0.1:4318", "http://127.0.0.1:4318"), ("http://[::1]", "http://[::1]")),
 }
 WRONG = [
     ("port", "canary"),
@@ -60,6 +65,9 @@ WRONG = [
     ("deadline_ms", "0"),
     ("stop_delay_seconds", "-1"),
     ("log_level", "loud"),
+    ("log_format", "xml"),
+    ("access_log", "maybe"),
+    ("metrics", "2"),
 ]
 
 

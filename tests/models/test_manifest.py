@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.architecture import ClassificationHead, Mlp, RegressionHead
 from models.features import ClassLabel, Feature, Target
-from models.manifest import ANSWERING_PARTS, Manifest, answer_digest
+from models.manifest import ANSWERING_PARTS, Distribution, Manifest, ValidationUncertainty, answer_digest
 from tests.models.examples import SMALL, sealed, specs
 
 X = Feature(name="x", range=(-1.0, 1.0))
@@ -24,6 +24,11 @@ NOTES = {
     "description": "What it is for.",
     "metrics": {"test": {"rmse": 1.0}},
     "provenance": {"recipe": "net"},
+    "uncertainty": ValidationUncertainty(
+        samples=100,
+        values=40,
+        distributions={"epistemic_std": Distribution(edges=(0.1, 0.2), shares=(0.5, 0.25, 0.25))},
+    ),
 }
 
 CANONICAL = (

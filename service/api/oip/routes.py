@@ -49,21 +49,22 @@ _UNKNOWN = {"model": ProtocolError, "description": "Unknown model or version"}
 async def infer(exchange: Exchange) -> Answer:
     """A prediction, or where seed or samples are among the parameters, a sampling."""
     inference, settings = exchange.state.inference, exchange.state.settings
-    model = inference.resolve(**exchange.parameters)
+    model = exchange.model = inference.resolve(**exchange.parameters)
     length = exchange.header(_LENGTH)
     decode = partial(requests.read, model, settings, length)
     inline = _INLINE_BINARY if length and len(length) <= _SHORT else INLINE_BYTES
     asked = await exchange.read_bytes(settings.max_body_bytes, decode, inline=inline)
+    exchange.asked = asked.rows if asked.sampling is None else asked.sampling
     if asked.tag and exchange.already_has(asked.tag):
         return not_modified(asked.tag)
     patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
     if asked.sampling is None:
-        answer, timings = await inference.predict(model, asked.rows, patience, exchange.gone)
+        answer, exchange.timings = await inference.predict(model, asked.rows, patience, exchange.gone)
     else:
-        answer, timings = await inference.sample(model, asked.sampling, patience, exchange.gone)
+        answer, exchange.timings = await inference.sample(model, asked.sampling, patience, exchange.gone)
     body, text = await _body(model, asked, answer)
     media = [JSON] if text is None else [_BYTES, (_LENGTH, b"%d" % text)]
-    return answered(media, body, timings, asked.tag)
+    return answered(media, body, exchange.timings, asked.tag)
 
 
 async def index(exchange: Exchange) -> Answer:

@@ -1,0 +1,1 @@
+"""Tests. A package, so that none of the same name that a dependency brings is found instead."""
