@@ -63,7 +63,8 @@ class Conformal(_Part):
 class Calibration(_Part):
     """A temperature T, and conformal quantiles; what is None was not fitted, and is left out of JSON.
 
-    T is that of tempering, p(y)^(1/T): logits are divided by it (Guo et al. 2017), a variance head's variances multiplied.
+    T is that of tempering, p(y)^(1/T): logits are divided by it (Guo et al. 2017), a variance head's variances are
+    multiplied by it.
     """
 
     temperature: Annotated[float, Field(gt=0)] | None = None

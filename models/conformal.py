@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.calibration import EPSILON, Conformal
 from models.features import Float64
 
-LEVELS = tuple(percent / 100 for percent in range(1, 100)) + (0.995, 0.999)
+LEVELS = (*(percent / 100 for percent in range(1, 100)), 0.995, 0.999)
 # crepes truncates (1 − level) × (rows + 1), which rounding may have taken just below a whole number.
 _NUDGE = 1e-9
 

@@ -92,7 +92,10 @@ def fit_temperature(targets: Float64, means: Float64, variances: Float64) -> flo
 
 
 def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64) -> float:
-    """What to divide logits [samples, rows, classes] by, so that target classes [rows] are likeliest (Guo et al. 2017)."""
+    """What to divide logits [samples, rows, classes] by, so that target classes [rows] are likeliest.
+
+    Guo et al. 2017, for the mixture of a committee.
+    """
     rows = np.arange(len(targets))
 
     def loss(log_temperature: float) -> float:

@@ -61,7 +61,7 @@ class Manifest(BaseModel):
 
     `noise_variance` is the aleatoric variance of each output in squared raw units, fitted on validation rows, for
     regressions without a variance head. `calibration` is what else was fitted on rows that were held out. `metrics` are
-    held-out figures, `baseline` among them; `provenance` says how, on what and with which seed the weights were trained.
+    held-out figures, `baseline` among them; `provenance` says how, on what and with which seed weights were trained.
     `uncertainty` is what the service compares that of its traffic with; None where it is not known. Raises
     ValidationError where the parts disagree.
     """

@@ -189,7 +189,7 @@ class ClassSample(_Sample):
     prediction_set: Annotated[
         list[list[str]] | None,
         Field(
-            description="Of a calibrated version: labels that hold the true one with at least the probability `interval`;"
+            description="Of a calibrated version: labels that hold the true one with probability `interval` or more;"
             " null where the calibration is for other samples, method or dropout."
         ),
     ] = None

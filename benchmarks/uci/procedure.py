@@ -1,8 +1,8 @@
 """From the training rows of one split to a version: the same procedure for every table, with nothing set by hand.
 
-1. Search: candidates learn from the first 80 % of the training rows. A quarter and half of the way the better half goes
-   on (successive halving, Jamieson & Talwalkar 2016); at the end the likeliest committee on the other 20 % decides the
-   activation, p, weight decay and the number of steps.
+1. Search: eight candidates learn from the first 80 % of the training rows. On the way the better half goes on, twice
+   (successive halving, Jamieson & Talwalkar 2016); the committee that finds the other 20 % likeliest, whenever it did,
+   decides p, weight decay and the number of steps.
 2. Refit: a network with these learns from all training rows; so do five more, each from four fifths of them.
 3. Calibration: what the five say of the rows they have not seen fits the temperature and the conformal quantiles.
 
@@ -32,11 +32,11 @@ from models.layers import ActivationName
 from models.manifest import Manifest, seal
 from models.repository import serialise
 
-ACTIVATIONS: tuple[ActivationName, ...] = ("relu", "silu")
+ACTIVATION: ActivationName = "silu"
 PROBABILITIES = (0.002, 0.01, 0.05, 0.1)
 DECAYS = (0.0, 0.1)
-STEPS = 5000
-RUNGS = (0.25, 0.5)  # of the steps: where the better half goes on
+STEPS = 4000
+RUNGS = (0.2, 0.4)  # of the steps: where the better half goes on
 LOOKS = 20  # at the validation rows, while all steps are taken
 FOLDS = 5
 SAMPLES = 100  # of a committee, in calibration and when it is asked
@@ -48,7 +48,6 @@ _TEMPERATURES = torch.tensor([0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 9.0, 16.0]
 class Chosen(NamedTuple):
     """What the search decides, and the mean log-likelihood of a validation row that decided, in standard units."""
 
-    activation: ActivationName
     p: float
     decay: float
     steps: int
@@ -79,7 +78,7 @@ def learn(lesson: Lesson, name: str, seed: int, steps: int = STEPS) -> Made:
     generator = torch.Generator().manual_seed(seed)
     chosen = search(lesson, generator, steps)
     data = _standard(lesson, len(lesson.inputs))
-    stack, folds = _refit(data, chosen, generator)
+    stack, folds = _refit(lesson, data, chosen, generator)
     means, variances = _out_of_fold(stack, data, folds)
     targets = data.targets.double().numpy()
     temperature = evaluation.fit_temperature(targets, means, variances)
@@ -99,7 +98,7 @@ def learn(lesson: Lesson, name: str, seed: int, steps: int = STEPS) -> Made:
         architecture=Mlp(
             inputs=lesson.inputs.shape[1],
             hidden=_hidden(len(lesson.inputs)),
-            activation=chosen.activation,
+            activation=ACTIVATION,
             dropout=dropout,
             head=RegressionHead(variance=True),
         ),
@@ -117,65 +116,31 @@ def search(lesson: Lesson, generator: torch.Generator, steps: int = STEPS) -> Ch
     data = _standard(lesson, learnt)
     seen = slice(learnt, learnt + _MOST_ROWS)  # the splits are random permutations, so these are random rows
     settings = torch.tensor(list(itertools.product(PROBABILITIES, DECAYS)))
-    runs = [
-        _Run(Stack(_plan(lesson, activation, count, steps), *settings.T, generator), activation, torch.zeros(0, 0))
-        for activation in ACTIVATIONS
-    ]
+    stack = Stack(_plan(lesson, steps), *settings.T, generator)
     look = max(1, steps // LOOKS)
-    best: list[Chosen] = []
+    rungs = [round(steps * rung / look) * look for rung in RUNGS]
+    found: list[Chosen] = []
+    shown = torch.empty(0, len(settings))  # at each look
     for taken in range(look, steps + 1, look):
-        for run in runs:
-            networks = len(run.stack.p)
-            run.stack.advance(data.rows, data.targets, torch.arange(learnt).expand(networks, -1), look)
-            run.note(_log_likelihoods(run.stack, data.rows[seen], data.targets[seen]))
-            best += run.findings(taken)
-        if any(taken <= steps * rung < taken + look for rung in RUNGS):
-            runs = _better_half(runs)
-    return max(best, key=lambda found: found.log_likelihood)
+        stack.advance(data.rows, data.targets, torch.arange(learnt).expand(len(stack.p), -1), look)
+        shown = torch.cat([shown, _log_likelihoods(stack, data.rows[seen], data.targets[seen])[None]])
+        standing = shown[-3:].mean(dim=0)  # a single look is noisy
+        columns = (stack.p.tolist(), stack.decay.tolist(), standing.tolist())
+        found += [Chosen(round(p, 6), round(decay, 6), taken, mean) for p, decay, mean in zip(*columns, strict=True)]
+        if taken in rungs:
+            better = shown.max(dim=0).values.argsort(descending=True)[: len(stack.p) // 2]
+            stack.keep(better)
+            shown = shown[:, better]
+    return max(found, key=lambda one: one.log_likelihood)
 
 
-class _Run:
-    """Candidates of one activation, and what they have shown so far: [looks, networks]."""
-
-    def __init__(self, stack: Stack, activation: ActivationName, seen: Tensor) -> None:
-        self.stack, self.activation, self.seen = stack, activation, seen
-
-    def note(self, log_likelihoods: Tensor) -> None:
-        self.seen = torch.cat([self.seen.reshape(-1, len(log_likelihoods)), log_likelihoods[None]])
-
-    @property
-    def standing(self) -> Tensor:
-        """The mean over the last three looks, [networks]: a single one is noisy."""
-        return self.seen[-3:].mean(dim=0)
-
-    def findings(self, steps: int) -> list[Chosen]:
-        """The networks as they stand."""
-        found = zip(self.stack.p.tolist(), self.stack.decay.tolist(), self.standing.tolist(), strict=True)
-        return [Chosen(self.activation, round(p, 6), round(decay, 6), steps, mean) for p, decay, mean in found]
-
-    def keep(self, places: Tensor) -> None:
-        self.stack.keep(places)
-        self.seen = self.seen[:, places]
-
-
-def _better_half(runs: list[_Run]) -> list[_Run]:
-    """Goes on with those that have been at least as good as the median, each by the best that it has shown."""
-    shown = [run.seen.max(dim=0).values.nan_to_num(-math.inf) for run in runs]
-    median = torch.cat(shown).median()
-    for run, best in zip(runs, shown, strict=True):
-        run.keep(torch.nonzero(best > median).ravel())
-    return [run for run in runs if len(run.stack.p)]
-
-
-def _refit(data: _Standard, chosen: Chosen, generator: torch.Generator) -> tuple[Stack, Tensor]:
+def _refit(lesson: Lesson, data: _Standard, chosen: Chosen, generator: torch.Generator) -> tuple[Stack, Tensor]:
     """One network for all rows and one for each fold's complement; the fold of each row."""
     count = len(data.rows)
     folds = torch.randperm(count, generator=generator) % FOLDS
     own = [torch.arange(count), *(torch.nonzero(folds != fold).ravel() for fold in range(FOLDS))]
     padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1)
-    plan = Plan(
-        (data.rows.shape[1], *_hidden(count), 2), chosen.activation, chosen.steps, _batch(count)
-    )
+    plan = _plan(lesson, chosen.steps)
     p, decay = torch.full((1 + FOLDS,), chosen.p), torch.full((1 + FOLDS,), chosen.decay)
     stack = Stack(plan, p, decay, generator)
     stack.advance(data.rows, data.targets, padded, chosen.steps)
@@ -225,8 +190,9 @@ def _features(lesson: Lesson, mean: Float64, scale: Float64) -> tuple[Feature, .
     )
 
 
-def _plan(lesson: Lesson, activation: ActivationName, count: int, steps: int) -> Plan:
-    return Plan((lesson.inputs.shape[1], *_hidden(count), 2), activation, steps, _batch(count))
+def _plan(lesson: Lesson, steps: int) -> Plan:
+    count, inputs = lesson.inputs.shape
+    return Plan((inputs, *_hidden(count), 2), ACTIVATION, steps, _batch(count))
 
 
 def _hidden(rows: int) -> tuple[int, int]:

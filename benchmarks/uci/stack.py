@@ -50,7 +50,9 @@ class Weights:
 
     def kept(self, places: Tensor) -> Weights:
         """Copies of some networks' weights."""
-        return Weights(*(tuple(part.detach()[places].clone() for part in parts) for parts in (self.matrices, self.biases)))
+        return Weights(
+            *(tuple(part.detach()[places].clone() for part in parts) for parts in (self.matrices, self.biases))
+        )
 
 
 class Tape:
@@ -132,7 +134,9 @@ class Stack:
         """One network's averaged weights, by the names that `models.networks` gives them."""
         named = {}
         last = len(self.averaged.matrices)
-        for number, (matrix, bias) in enumerate(zip(self.averaged.matrices, self.averaged.biases, strict=True), start=1):
+        for number, (matrix, bias) in enumerate(
+            zip(self.averaged.matrices, self.averaged.biases, strict=True), start=1
+        ):
             layer = "head" if number == last else f"hidden{number}.linear"
             named[f"{layer}.weight"], named[f"{layer}.bias"] = matrix[place].T.contiguous(), bias[place, 0]
         return named

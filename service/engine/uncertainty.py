@@ -124,7 +124,7 @@ def regression_draws(
     noise_variance: Float64 | None,
     temperature: float = 1.0,
 ) -> RegressionDraws:
-    """Head outputs [samples, rows, width] → draws in raw units: mean × scale + shift, variance × scale² × temperature."""
+    """Head outputs [samples, rows, width] → draws: mean × scale + shift, variance × scale² × temperature."""
     count = len(mean)
     means = _samples_last(outputs[..., :count])
     means *= scale[:, None]
@@ -161,8 +161,8 @@ def summarise_regression(
 ) -> RegressionSummary:
     """Law of total variance (Kendall & Gal 2017): total = epistemic (spread of means) + aleatoric (mean of variances).
 
-    Spreads of draws use n − 1. Quantiles are those of the mixture of normals where the noise is known, else of the means
-    alone. So are intervals ("predictive", "epistemic"), unless calibrated widths are given ("conformal").
+    Spreads of draws use n − 1. Quantiles are those of the mixture of normals where the noise is known, else of the
+    means alone. So are intervals ("predictive", "epistemic"), unless calibrated widths are given ("conformal").
     """
     means, variances = draws.means, draws.variances
     n = means.shape[-1]
@@ -192,7 +192,7 @@ def summarise_regression(
 
 
 def _conformal(level: float, mean: Float64, std: Float64, widths: Widths) -> Interval:
-    """mean ± quantile × (std + ε); without bounds where there were too few calibration rows for the level."""
+    """The mean ± quantile × (std + ε); without bounds where there were too few calibration rows for the level."""
     if not np.isfinite(widths.quantiles).all():
         return Interval(level, "conformal", None, None)
     half = widths.quantiles * (std + widths.epsilon)
