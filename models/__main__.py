@@ -1,10 +1,10 @@
-"""python -m models: train · list · describe."""
+"""python -m models: train · calibrate · list · describe."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,10 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.description import Description, describe_architecture
-from models.manifest import Manifest
+from models.features import InvalidRows
+from models.manifest import DEFAULT_SAMPLES, Manifest
 from models.repository import CorruptVersion, Repository, RepositoryError
 
 if TYPE_CHECKING:
+    from models.held_out import HeldOut
     from models.training import Epoch, Recipe
 
 DEFAULT_STORE = Path(__file__).resolve().parent / "store"
@@ -72,6 +74,50 @@ def train_command(
         word = "published as" if published else "the same as before:"
         output.print(f"[bold]{name}[/] {word} version {manifest.version}  {manifest.digest}")
         output.print(_figures(manifest), style="dim", highlight=False)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE.csv",
+            help="Rows that it was not trained with: columns named like its inputs, and its outputs, or one with the "
+            "names of classes. Without it: the validation rows of its recipe.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=2, max=10_000, help="How many samples intervals and sets are to hold for.")
+    ] = DEFAULT_SAMPLES,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Fit a version's noise, temperature and conformal quantiles again, and publish it as a new version.
+
+    The weights stay as they are. Intervals and prediction sets hold for requests with as many samples as are given
+    here; that becomes the version's default.
+    """
+    from models.calibrating import calibrated
+    from models.held_out import Unusable, of_file
+
+    name, _, version = name.partition("/")
+    repository = Repository(store)
+    try:
+        model = repository.load(name, version or None)
+        held = of_file(data, model.manifest) if data is not None else _validation_rows(model.manifest)
+        manifest, weights = calibrated(model, held, repository.next_version(name), samples)
+    except (RepositoryError, Unusable, InvalidRows) as error:
+        _fail(str(error))
+    published = manifest.digest != model.manifest.digest
+    if published:
+        repository.publish(manifest, weights)
+    word = "published as" if published else "the same as before:"
+    output.print(
+        f"[bold]{name}[/] {word} version {(manifest if published else model.manifest).version}  {manifest.digest}"
+    )
+    output.print(_calibration(manifest, len(held.inputs)), style="dim", highlight=False)
 
 
 @app.command("list")
@@ -170,6 +216,29 @@ def _figures(manifest: Manifest) -> str:
     return f"  on held-out rows: {test}\n  plain methods on the same rows: {plain}"
 
 
+def _validation_rows(manifest: Manifest) -> HeldOut:
+    from models.held_out import of_dataset
+    from models.recipes import recipes
+
+    made_by = str(manifest.provenance.get("recipe"))
+    if (recipe := recipes().get(made_by)) is None:
+        _fail(f"{manifest.name} was not made by a recipe: give rows that it was not trained with, --data FILE.csv")
+    dataset = recipe.load()
+    return of_dataset(dataset, recipe.split(len(dataset.inputs)))
+
+
+def _calibration(manifest: Manifest, rows: int) -> str:
+    calibration, facts = manifest.calibration, []
+    if manifest.noise_variance is not None:
+        facts.append("noise " + ", ".join(f"{variance**0.5:.4g}" for variance in manifest.noise_variance))
+    if calibration.temperature is not None:
+        facts.append(f"temperature {calibration.temperature:.4g}")
+    if calibration.conformal is not None:
+        quantiles = ("–" if found is None else f"{found:.4g}" for found in calibration.conformal.at(0.9))
+        facts.append(f"conformal quantile at 90 % {', '.join(quantiles)}, for {calibration.conformal.samples} samples")
+    return f"  from {rows} rows: " + "; ".join(facts)
+
+
 def _line(repository: Repository, name: str, version: str) -> dict[str, Any]:
     try:
         manifest = repository.load(name, version).manifest
@@ -203,7 +272,7 @@ def _print_description(manifest: Manifest, description: Description) -> None:
     )
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     errors.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 

@@ -41,6 +41,18 @@ def conformal(scores: Float64, dropout: tuple[float, ...], samples: int) -> Conf
     )
 
 
+def covered(scores: Float64, held: Conformal, level: float) -> npt.NDArray[np.bool_]:
+    """Whether scores [rows, lists] are within the quantiles at a level: so is the target in its interval or set."""
+    return scores <= np.array([math.inf if quantile is None else quantile for quantile in held.at(level)])
+
+
+def sets_of(probabilities: Float64, held: Conformal, level: float) -> npt.NDArray[np.bool_]:
+    """Which classes are in the prediction sets of probabilities [rows, classes]; the likeliest class always is."""
+    within = covered((1.0 - probabilities).reshape(-1, 1), held, level).reshape(probabilities.shape)
+    within[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+    return within
+
+
 def _quantiles(scores: Float64) -> tuple[float | None, ...]:
     """The quantile at each of the levels; None where it would take more rows."""
     # Imported when it is needed: it brings pandas along.

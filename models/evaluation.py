@@ -79,6 +79,11 @@ def fit_noise_variance(targets: Float64, means: Float64) -> Float64:
     return np.array(fitted)
 
 
+def committee(draws: Float64) -> Float64:
+    """Logits [samples, rows, classes] → the mean of their probabilities [rows, classes]."""
+    return np.asarray(softmax(draws, axis=-1).mean(axis=0))
+
+
 def fit_temperature(targets: Float64, means: Float64, variances: Float64) -> float:
     """What to multiply a variance head's variances with, so that targets [rows, outputs] are likeliest.
 
@@ -131,14 +136,14 @@ def regression_metrics(targets: Float64, full: Float64, means: Float64, variance
 
 def classification_metrics(targets: npt.NDArray[np.int64], full: Float64, draws: Float64) -> dict[str, Any]:
     """Held-out figures from logits: full [rows, classes], draws [samples, rows, classes]."""
-    committee = softmax(draws, axis=-1).mean(axis=0)
+    probabilities = committee(draws)
     rows = np.arange(len(targets))
     return {
-        "accuracy": float((committee.argmax(axis=1) == targets).mean()),
+        "accuracy": float((probabilities.argmax(axis=1) == targets).mean()),
         "accuracy_full_network": float((full.argmax(axis=1) == targets).mean()),
-        "log_likelihood": float(np.log(committee[rows, targets]).mean()),
+        "log_likelihood": float(np.log(probabilities[rows, targets]).mean()),
         "log_likelihood_full_network": float(np.log(softmax(full, axis=-1)[rows, targets]).mean()),
-        "brier": float(((committee - np.eye(committee.shape[1])[targets]) ** 2).sum(axis=1).mean()),
+        "brier": float(((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(axis=1).mean()),
         "samples": len(draws),
     }
 

@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from models import evaluation
 from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
+from models.calibrating import Subject, fit, measure
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
-from models.features import Float64, column_statistics, standardise
-from models.manifest import DEFAULT_SAMPLES, Manifest, ValidationUncertainty, seal
+from models.features import column_statistics, standardise
+from models.manifest import Manifest, seal
 from models.networks import build
 from models.repository import serialise
 
@@ -60,6 +61,11 @@ class Recipe:
     architecture: Architecture
     hyperparameters: Hyperparameters = Hyperparameters()
 
+    def split(self, rows: int) -> Split:
+        """How so many rows are divided."""
+        hyper = self.hyperparameters
+        return split(rows, hyper.seed, hyper.validation_fraction, hyper.test_fraction)
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -83,21 +89,15 @@ class Trained:
 def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Trained:
     """Trains, measures and seals one version of a recipe. Raises Diverged where nothing could be learnt."""
     dataset = recipe.load()
-    parts = split(
-        len(dataset.inputs),
-        recipe.hyperparameters.seed,
-        recipe.hyperparameters.validation_fraction,
-        recipe.hyperparameters.test_fraction,
-    )
+    parts = recipe.split(len(dataset.inputs))
     inputs, outputs = describe_inputs(dataset, parts.train), describe_outputs(dataset, parts.train)
     rows = torch.from_numpy(standardise(dataset.inputs, inputs))
     targets = _standard_targets(dataset, parts)
     with _reproducible(recipe.hyperparameters.seed):
         network, epochs = _fit(recipe, rows, targets, parts, on_epoch)
-        noise_variance, metrics = _measure(network, recipe.architecture, dataset, rows, parts)
-        scale = None if noise_variance is None else _target_scale(dataset, parts)[1]
-        standard_noise = None if scale is None else np.array(noise_variance) / scale**2
-        uncertainty = _validation_uncertainty(network, recipe.architecture, rows[parts.validation], standard_noise)
+        subject = Subject(network, recipe.architecture, outputs)
+        fitted = fit(subject, rows[parts.validation], dataset.targets[parts.validation])
+        figures = measure(subject, fitted, rows[parts.test], dataset.targets[parts.test])
     weights = serialise(network.state_dict())
     manifest = seal(
         name=recipe.name,
@@ -108,8 +108,9 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
         inputs=inputs,
         outputs=outputs,
         architecture=recipe.architecture,
-        noise_variance=noise_variance,
-        metrics=metrics,
+        noise_variance=fitted.noise_variance,
+        metrics={"test": figures, "baseline": evaluation.baselines(dataset, parts)},
+        calibration=fitted.calibration,
         provenance={
             "recipe": recipe.name,
             "data": dataset.source,
@@ -119,7 +120,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },
-        uncertainty=uncertainty,
+        uncertainty=fitted.uncertainty,
     )
     return Trained(manifest, weights)
 
@@ -144,12 +145,8 @@ def _reproducible(seed: int) -> Iterator[None]:
 def _standard_targets(dataset: Dataset, parts: Split) -> Tensor:
     if dataset.classification:
         return torch.from_numpy(dataset.targets)
-    mean, scale = _target_scale(dataset, parts)
+    mean, scale = column_statistics(dataset.numbers[parts.train])
     return torch.from_numpy(((dataset.targets - mean) / scale).astype(np.float32))
-
-
-def _target_scale(dataset: Dataset, parts: Split) -> tuple[Float64, Float64]:
-    return column_statistics(dataset.numbers[parts.train])
 
 
 def _fit(
@@ -211,51 +208,3 @@ def _loss(architecture: Architecture) -> Callable[[Tensor, Tensor], Tensor]:
         return functional.gaussian_nll_loss(mean, targets, variance, eps=VARIANCE_FLOOR)
 
     return negative_log_likelihood
-
-
-def _measure(
-    network: nn.Sequential, architecture: Architecture, dataset: Dataset, rows: Tensor, parts: Split
-) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
-    """The noise variance (regression without a variance head) and held-out metrics in raw units."""
-    full, draws = (of(network, rows[parts.test]) for of in (evaluation.full_network, evaluation.monte_carlo))
-    baselines = evaluation.baselines(dataset, parts)
-    head = architecture.head
-    if not isinstance(head, RegressionHead):
-        metrics = evaluation.classification_metrics(dataset.classes[parts.test], full, draws)
-        return None, {"test": metrics, "baseline": baselines}
-    mean, scale = _target_scale(dataset, parts)
-    means = draws[..., : head.outputs] * scale + mean
-    noise_variance = None
-    if head.variance:
-        variances = evaluation.variance_of(draws[..., head.outputs :]) * scale**2
-    else:
-        seen = evaluation.monte_carlo(network, rows[parts.validation]) * scale + mean
-        fitted = evaluation.fit_noise_variance(dataset.numbers[parts.validation], seen)
-        noise_variance = tuple(fitted.tolist())
-        variances = np.broadcast_to(fitted, means.shape)
-    metrics = evaluation.regression_metrics(
-        dataset.numbers[parts.test], full[..., : head.outputs] * scale + mean, means, variances
-    )
-    return noise_variance, {"test": metrics, "baseline": baselines}
-
-
-def _validation_uncertainty(
-    network: nn.Sequential, architecture: Architecture, rows: Tensor, noise: Float64 | None
-) -> ValidationUncertainty | None:
-    """How uncertain the network is about validation rows, asked as often as by default; None without dropout.
-
-    nn.Dropout gives each row masks of its own, as requests with seeds of their own do. `noise` is the variance of each
-    output in standard units, where it is not the network that says it.
-    """
-    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
-        return None
-    draws, head = evaluation.monte_carlo(network, rows, DEFAULT_SAMPLES), architecture.head
-    if isinstance(head, RegressionHead):
-        means = draws[..., : head.outputs]
-        variances = evaluation.variance_of(draws[..., head.outputs :]) if noise is None else noise[None, None]
-        found = evaluation.regression_uncertainty(means, variances)
-    else:
-        found = evaluation.classification_uncertainty(draws)
-    (values,) = {each.size for each in found.values()}
-    distributions = {quantity: evaluation.distribution(each) for quantity, each in found.items()}
-    return ValidationUncertainty(samples=DEFAULT_SAMPLES, values=values, distributions=distributions)

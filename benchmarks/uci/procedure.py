@@ -116,7 +116,8 @@ def search(lesson: Lesson, generator: torch.Generator, steps: int = STEPS) -> Ch
     data = _standard(lesson, learnt)
     seen = slice(learnt, learnt + _MOST_ROWS)  # the splits are random permutations, so these are random rows
     settings = torch.tensor(list(itertools.product(PROBABILITIES, DECAYS)))
-    stack = Stack(_plan(lesson, steps), *settings.T, generator)
+    p, decay = settings.T
+    stack = Stack(_plan(lesson, steps), p, decay, generator)
     look = max(1, steps // LOOKS)
     rungs = [round(steps * rung / look) * look for rung in RUNGS]
     found: list[Chosen] = []
@@ -202,4 +203,4 @@ def _hidden(rows: int) -> tuple[int, int]:
 
 def _batch(rows: int) -> int:
     """The power of two about a hundredth of the rows, from 32 to 256."""
-    return min(256, max(32, 2 ** round(math.log2(rows / 100))))
+    return min(256, max(32, 1 << max(0, round(math.log2(rows / 100)))))

@@ -62,8 +62,8 @@ Published figures are marked ✓ where ours is at least as good, ≈ where it is
 difference), ✗ where it is worse by more."""
 _ABOUT_COVERAGE = """\
 Shares of test rows within the 90 % interval: the answer's own, which is conformal, and the plain predictive one,
-between the mixture's quantiles. ± is what chance allows: two binomial standard errors over all test rows that were asked, as
-if they were independent."""
+between the mixture's quantiles. ± is what chance allows: two binomial standard errors over all of these rows,
+as if they were independent."""
 _TWO = 2.0
 
 

@@ -181,7 +181,8 @@ def split_head(outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fresh(widths: Sequence[int], networks: int, generator: torch.Generator) -> Weights:
     """As PyTorch starts linear layers: uniform within 1 / √inputs."""
-    matrices, biases = [], []
+    matrices: list[Tensor] = []
+    biases: list[Tensor] = []
     for before, after in itertools.pairwise(widths):
         for kept, rows in ((matrices, before), (biases, 1)):
             drawn = torch.rand(networks, rows, after, generator=generator)
