@@ -1,8 +1,8 @@
 """From the training rows of one split to a version: the same procedure for every table, with nothing set by hand.
 
-1. Search: eight candidates learn from the first 80 % of the training rows. On the way the better half goes on, twice
+1. Search: sixteen candidates learn from the first 80 % of the training rows. On the way the better half goes on, twice
    (successive halving, Jamieson & Talwalkar 2016); the committee that finds the other 20 % likeliest, whenever it did,
-   decides p, weight decay and the number of steps.
+   decides activation, p, weight decay and the number of steps.
 2. Refit: a network with these learns from all training rows; so do five more, each from four fifths of them.
 3. Calibration: what the five say of the rows they have not seen fits the temperature and the conformal quantiles.
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.uci.stack import Plan, Stack
+from benchmarks.uci.stack import Plan, Settings, Stack
 from benchmarks.uci.tables import Lesson
 from models import evaluation
 from models.architecture import Mlp, RegressionHead
@@ -32,10 +32,10 @@ from models.layers import ActivationName
 from models.manifest import Manifest, seal
 from models.repository import serialise
 
-ACTIVATION: ActivationName = "silu"
+ACTIVATIONS: tuple[ActivationName, ...] = ("relu", "silu")
 PROBABILITIES = (0.002, 0.01, 0.05, 0.1)
 DECAYS = (0.0, 0.1)
-STEPS = 4000
+STEPS = 6000
 RUNGS = (0.2, 0.4)  # of the steps: where the better half goes on
 LOOKS = 20  # at the validation rows, while all steps are taken
 FOLDS = 5
@@ -48,6 +48,7 @@ _TEMPERATURES = torch.tensor([0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 9.0, 16.0]
 class Chosen(NamedTuple):
     """What the search decides, and the mean log-likelihood of a validation row that decided, in standard units."""
 
+    activation: ActivationName
     p: float
     decay: float
     steps: int
@@ -98,7 +99,7 @@ def learn(lesson: Lesson, name: str, seed: int, steps: int = STEPS) -> Made:
         architecture=Mlp(
             inputs=lesson.inputs.shape[1],
             hidden=_hidden(len(lesson.inputs)),
-            activation=ACTIVATION,
+            activation=chosen.activation,
             dropout=dropout,
             head=RegressionHead(variance=True),
         ),
@@ -115,24 +116,28 @@ def search(lesson: Lesson, generator: torch.Generator, steps: int = STEPS) -> Ch
     learnt = int(0.8 * count)
     data = _standard(lesson, learnt)
     seen = slice(learnt, learnt + _MOST_ROWS)  # the splits are random permutations, so these are random rows
-    settings = torch.tensor(list(itertools.product(PROBABILITIES, DECAYS)))
-    p, decay = settings.T
-    stack = Stack(_plan(lesson, steps), p, decay, generator)
+    grid = itertools.product(range(len(ACTIVATIONS)), PROBABILITIES, DECAYS)
+    silu, p, decay = torch.tensor(list(grid)).T
+    stack = Stack(_plan(lesson, steps), Settings(p, decay, silu > 0), generator)
     look = max(1, steps // LOOKS)
     rungs = [round(steps * rung / look) * look for rung in RUNGS]
     found: list[Chosen] = []
-    shown = torch.empty(0, len(settings))  # at each look
+    shown = torch.empty(0, len(stack))  # at each look
     for taken in range(look, steps + 1, look):
-        stack.advance(data.rows, data.targets, torch.arange(learnt).expand(len(stack.p), -1), look)
+        stack.advance(data.rows, data.targets, torch.arange(learnt).expand(len(stack), -1), look)
         shown = torch.cat([shown, _log_likelihoods(stack, data.rows[seen], data.targets[seen])[None]])
         standing = shown[-3:].mean(dim=0)  # a single look is noisy
-        columns = (stack.p.tolist(), stack.decay.tolist(), standing.tolist())
-        found += [Chosen(round(p, 6), round(decay, 6), taken, mean) for p, decay, mean in zip(*columns, strict=True)]
+        found += [_chosen(stack.settings, place, taken, mean) for place, mean in enumerate(standing.tolist())]
         if taken in rungs:
-            better = shown.max(dim=0).values.argsort(descending=True)[: len(stack.p) // 2]
+            better = shown.max(dim=0).values.argsort(descending=True)[: len(stack) // 2]
             stack.keep(better)
             shown = shown[:, better]
     return max(found, key=lambda one: one.log_likelihood)
+
+
+def _chosen(settings: Settings, place: int, steps: int, log_likelihood: float) -> Chosen:
+    p, decay = (round(float(each[place]), 6) for each in (settings.p, settings.decay))
+    return Chosen(ACTIVATIONS[int(settings.silu[place])], p, decay, steps, log_likelihood)
 
 
 def _refit(lesson: Lesson, data: _Standard, chosen: Chosen, generator: torch.Generator) -> tuple[Stack, Tensor]:
@@ -142,8 +147,9 @@ def _refit(lesson: Lesson, data: _Standard, chosen: Chosen, generator: torch.Gen
     own = [torch.arange(count), *(torch.nonzero(folds != fold).ravel() for fold in range(FOLDS))]
     padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1)
     plan = _plan(lesson, chosen.steps)
-    p, decay = torch.full((1 + FOLDS,), chosen.p), torch.full((1 + FOLDS,), chosen.decay)
-    stack = Stack(plan, p, decay, generator)
+    alike = torch.ones(1 + FOLDS)
+    settings = Settings(alike * chosen.p, alike * chosen.decay, (alike * ACTIVATIONS.index(chosen.activation)) > 0)
+    stack = Stack(plan, settings, generator)
     stack.advance(data.rows, data.targets, padded, chosen.steps)
     return stack, folds
 
@@ -163,7 +169,7 @@ def _out_of_fold(stack: Stack, data: _Standard, folds: Tensor) -> tuple[Float64,
 
 def _log_likelihoods(stack: Stack, rows: Tensor, targets: Tensor) -> Tensor:
     """The mean log-likelihood of rows under each network's committee at its best temperature: [networks]."""
-    means, variances = stack.draws(rows.expand(len(stack.p), -1, -1), _FEW_SAMPLES)
+    means, variances = stack.draws(rows.expand(len(stack), -1, -1), _FEW_SAMPLES)
     errors = (targets.double().ravel() - means).square()
     of_each = []
     for temperature in _TEMPERATURES:
@@ -193,7 +199,7 @@ def _features(lesson: Lesson, mean: Float64, scale: Float64) -> tuple[Feature, .
 
 def _plan(lesson: Lesson, steps: int) -> Plan:
     count, inputs = lesson.inputs.shape
-    return Plan((inputs, *_hidden(count), 2), ACTIVATION, steps, _batch(count))
+    return Plan((inputs, *_hidden(count), 2), steps, _batch(count))
 
 
 def _hidden(rows: int) -> tuple[int, int]:

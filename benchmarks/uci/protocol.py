@@ -74,7 +74,7 @@ def run(sets: list[Table], results: Results, out: Path, splits: int | None, step
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def train(work: Work) -> tuple[dict[str, float], float]:
+def train(work: Work) -> tuple[dict[str, float | str], float]:
     """Publishes what the training rows give; what was chosen, and the seconds it took. In a process of its own."""
     began = time.monotonic()
     made = learn(work.table.lesson(work.split), work.model, seed=work.split, steps=work.steps)
@@ -82,7 +82,7 @@ def train(work: Work) -> tuple[dict[str, float], float]:
     return made.chosen._asdict(), time.monotonic() - began
 
 
-def ask(work: Work, asked: Service, chosen: dict[str, float], seconds: float) -> Scores:
+def ask(work: Work, asked: Service, chosen: dict[str, float | str], seconds: float) -> Scores:
     """Asks the service about the test rows, and only then looks at their targets."""
     began = time.monotonic()
     asked.load(work.model)

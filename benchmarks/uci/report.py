@@ -46,6 +46,7 @@ ERRORS: Mapping[str, Column] = {
     "deep ensembles": _column((3.28, 0.22), (6.03, 0.13), (2.09, 0.06), (0.09, None), (4.71, 0.03), (1.58, 0.11)),
 }
 
+_CANDIDATES = len(procedure.ACTIVATIONS) * len(procedure.PROBABILITIES) * len(procedure.DECAYS)
 _ABOUT = f"""\
 The published protocol: inputs and target standardised with the training rows; everything chosen on the training rows of
 each split by one procedure, with nothing set by hand or carried from one split to another; a model of its own for each
@@ -53,8 +54,8 @@ split, published, served, and asked over HTTP for {procedure.SAMPLES} samples. F
 over splits ± standard errors. The log-likelihood is that of the mixture of the {procedure.SAMPLES} thinned networks'
 normals, each asked for by itself; the root mean square error is that of the answer's mean."""
 _BUDGET = f"""\
-Budget of each split: {len(procedure.PROBABILITIES) * len(procedure.DECAYS)} candidates, p
-{", ".join(map(str, procedure.PROBABILITIES))} by weight decay {", ".join(map(str, procedure.DECAYS))}, for at most
+Budget of each split: {_CANDIDATES} candidates ({" or ".join(procedure.ACTIVATIONS)}; p
+{", ".join(map(str, procedure.PROBABILITIES))}; weight decay {", ".join(map(str, procedure.DECAYS))}) for at most
 {procedure.STEPS:,} steps; the better half goes on, twice. Then one network of two hidden layers and a variance head
 learns from all training rows, and {procedure.FOLDS} more from four fifths each, to calibrate with."""
 _ABOUT_TABLE = """\

@@ -31,11 +31,11 @@ class Scores(BaseModel):
     width90: float
     predictive90: float
     predictive_width90: float
-    chosen: dict[str, float]
+    chosen: dict[str, float | str]
     seconds: float
 
 
-def score(targets: Float64, told: Told, split: int, chosen: dict[str, float], seconds: float) -> Scores:
+def score(targets: Float64, told: Told, split: int, chosen: dict[str, float | str], seconds: float) -> Scores:
     """How good it was: targets [rows, 1]."""
     return Scores(
         split=split,

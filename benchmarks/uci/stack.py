@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.architecture import VARIANCE_FLOOR
-from models.networks import activation as module_of
 
 LEARNING_RATE = 3e-3
 WARM_UP = 100  # steps, in which the learning rate rises
@@ -28,12 +27,24 @@ _TAPE = 1 << 22  # numbers
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the networks of a stack share: widths from inputs to head, activation, and how long they are to train."""
+    """What the networks of a stack share: widths from inputs to head, and how long they are to train."""
 
     widths: tuple[int, ...]
-    activation: str
     steps: int
     batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What each network has of its own, [networks]: dropout probability, weight decay, and SiLU in place of ReLU."""
+
+    p: Tensor
+    decay: Tensor
+    silu: Tensor
+
+    def kept(self, places: Tensor) -> Settings:
+        """Those of some networks."""
+        return Settings(self.p[places], self.decay[places], self.silu[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +89,23 @@ class Tape:
 
 
 class Stack:
-    """Networks in training; p and weight decay are [networks]. Averaged weights are the ones to use."""
+    """Networks in training. Averaged weights are the ones to use."""
 
-    def __init__(self, plan: Plan, p: Tensor, decay: Tensor, generator: torch.Generator) -> None:
-        self.plan, self.p, self.decay = plan, p, decay
+    def __init__(self, plan: Plan, settings: Settings, generator: torch.Generator) -> None:
+        self.plan, self.settings = plan, settings
         self.tape, self._generator = Tape(generator), generator
         self.steps = 0
-        self._take(_fresh(plan.widths, len(p), generator))
-        self.averaged = self._weights.kept(torch.arange(len(p)))
+        self._take(_fresh(plan.widths, len(self), generator))
+        self.averaged = self._weights.kept(torch.arange(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.settings.p)
 
     def keep(self, places: Tensor) -> None:
         """Goes on with some of the networks only."""
         averaged, state = self.averaged.kept(places), self._optimiser.state
         moments = [{name: _some(value, places) for name, value in state[each].items()} for each in self._weights.all]
-        self.p, self.decay, self.averaged = self.p[places], self.decay[places], averaged
+        self.settings, self.averaged = self.settings.kept(places), averaged
         self._take(self._weights.kept(places))
         self._optimiser.state.update(zip(self._weights.all, moments, strict=True))
 
@@ -111,13 +125,12 @@ class Stack:
 
     def outputs(self, weights: Weights, rows: Tensor, *, dropout: bool) -> Tensor:
         """Head outputs [networks, rows, 2] for rows [networks, rows, inputs], of thinned networks or the full ones."""
-        x, function = rows, module_of(self.plan.activation)  # type: ignore[arg-type]
-        last = len(weights.matrices) - 1
+        x, last = rows, len(weights.matrices) - 1
         for place, (matrix, bias) in enumerate(zip(weights.matrices, weights.biases, strict=True)):
             x = torch.baddbmm(bias, x, matrix)
             if place < last:
-                x = function(x)
-                x = x * self.tape.masks(self.p, x.shape) if dropout else x
+                x = torch.where(self.settings.silu[:, None, None], functional.silu(x), functional.relu(x))
+                x = x * self.tape.masks(self.settings.p, x.shape) if dropout else x
         return x
 
     @torch.no_grad()
@@ -168,7 +181,7 @@ class Stack:
             group["lr"] = rate
         self._optimiser.step()
         for matrix in self._weights.matrices:  # decoupled, each network's own (Loshchilov & Hutter 2019)
-            matrix.mul_(1.0 - rate * self.decay[:, None, None])
+            matrix.mul_(1.0 - rate * self.settings.decay[:, None, None])
         share = max(1.0 / (AVERAGED * self.plan.steps), 1.0 / self.steps)
         torch._foreach_lerp_(self.averaged.all, [each.detach() for each in self._weights.all], share)
 

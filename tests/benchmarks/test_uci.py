@@ -18,7 +18,7 @@ from benchmarks.uci.asking import Told
 from benchmarks.uci.procedure import SAMPLES, learn
 from benchmarks.uci.protocol import read
 from benchmarks.uci.scores import pooled, score, summary
-from benchmarks.uci.stack import Plan, Stack, split_head
+from benchmarks.uci.stack import Plan, Settings, Stack, split_head
 from benchmarks.uci.tables import Table, Unreadable, tables
 from models.architecture import Mlp, RegressionHead
 from models.networks import build, expected_tensors
@@ -96,9 +96,9 @@ def test_unknown_sets(tmp_path):
 
 def stack_of(networks=3, p=0.2, decay=0.0, steps=40, seed=0):
     """A stack of small networks."""
-    plan = Plan((2, 5, 5, 2), "silu", steps, 8)
-    generator = torch.Generator().manual_seed(seed)
-    return Stack(plan, torch.full((networks,), p), torch.full((networks,), decay), generator)
+    plan = Plan((2, 5, 5, 2), steps, 8)
+    settings = Settings(torch.full((networks,), p), torch.full((networks,), decay), torch.arange(networks) % 2 > 0)
+    return Stack(plan, settings, torch.Generator().manual_seed(seed))
 
 
 def lines(rows=64):
@@ -111,9 +111,10 @@ def test_a_stack_is_the_networks_it_says():
     """Each network's state dict, loaded into the module of its spec, gives the stack's outputs."""
     stack, (rows, targets) = stack_of(), lines()
     stack.advance(rows, targets, torch.arange(64).expand(3, -1), 40)
-    spec = Mlp(inputs=2, hidden=(5, 5), activation="silu", dropout=0.2, head=RegressionHead(variance=True))
     outputs = stack.outputs(stack.averaged, rows.expand(3, -1, -1), dropout=False)
     for place in range(3):
+        activation = "silu" if stack.settings.silu[place] else "relu"
+        spec = Mlp(inputs=2, hidden=(5, 5), activation=activation, dropout=0.2, head=RegressionHead(variance=True))
         state = stack.state_dict(place)
         assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
             name: shape for name, (_, shape) in expected_tensors(spec).items()
