@@ -95,7 +95,7 @@ class Table:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an empty file: told below
-                found: Float64 = np.loadtxt(path, np.float64, ndmin=2)
+                found: Float64 = np.loadtxt(path.read_text().splitlines(), np.float64, ndmin=2)
         except OSError as error:
             raise Unreadable(f"{path}: {error.strerror or error}") from error
         except ValueError as error:

@@ -234,6 +234,7 @@ def command(*words):
     )
 
 
+@pytest.mark.slow
 def test_from_folder_to_scores_and_on(tmp_path):
     """A folder is worked off over HTTP and written; what is done is not done again; the section is made of it."""
     data, out = write_set(tmp_path / "data"), tmp_path / "results.json"
