@@ -37,6 +37,8 @@ def main() -> None:
                 run(tables(given.data, names), results, given.out, splits, given.steps)
     except (Unreadable, Unavailable) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"ended; the splits that are done are in {given.out}")
     if given.report:
         write_section("uci", section(results))
 

@@ -176,7 +176,8 @@ def _log_likelihoods(stack: Stack, rows: Tensor, targets: Tensor) -> Tensor:
         tempered = variances * temperature
         terms = -0.5 * (errors / tempered + tempered.log() + math.log(2 * math.pi))
         of_each.append((terms.logsumexp(dim=0) - math.log(_FEW_SAMPLES)).mean(dim=-1))
-    return torch.stack(of_each).max(dim=0).values
+    # A network that has diverged is as bad as can be.
+    return torch.stack(of_each).nan_to_num(nan=-math.inf).max(dim=0).values
 
 
 def _standard(lesson: Lesson, count: int) -> _Standard:

@@ -70,8 +70,12 @@ def run(sets: list[Table], results: Results, out: Path, splits: int | None, step
                 said = f"{work.model}: rmse {scores.rmse:.4g}, ll {scores.ll:.4f}, {scores.seconds:.0f} s"
                 progress.console.print(said, highlight=False)
                 progress.update(bar, advance=1)
-        finally:
+        except BaseException:
+            # The pool would wait for what is in training.
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def train(work: Work) -> tuple[dict[str, float | str], float]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from benchmarks.uci import report
+from benchmarks.uci import procedure, report
 from benchmarks.uci.asking import Told
 from benchmarks.uci.procedure import SAMPLES, learn
 from benchmarks.uci.protocol import read
@@ -192,6 +192,15 @@ def test_test_targets_are_not_looked_at(tmp_path):
     assert made[0] == made[1]
     np.testing.assert_array_equal(Table(home).questions(0), Table(spoilt).questions(0))
     assert (Table(spoilt).answers(0) == 1e6).all()
+
+
+def test_a_network_that_diverged_is_the_worst():
+    """It never wins the search: NaN counts as minus infinity."""
+    stack, (rows, targets) = stack_of(networks=2), lines()
+    stack.averaged.biases[0][1] = math.nan
+    found = procedure._log_likelihoods(stack, rows, targets)
+    assert found[1] == -math.inf
+    assert found[0].isfinite()
 
 
 # Scores
