@@ -1,4 +1,4 @@
-"""python -m models: train · import · export · list · describe · pin."""
+"""python -m models: train · calibrate · import · export · list · describe · pin."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from rich.table import Table
 
 from models.architecture import STACK_SIZES, ClassificationHead, RegressionHead, published_stack
 from models.description import Description, describe_architecture
+from models.features import InvalidRows
 from models.location import DEFAULT_CACHE, SCHEMES, is_url
-from models.manifest import NAME_PATTERN, Manifest
+from models.manifest import DEFAULT_SAMPLES, NAME_PATTERN, Manifest
 from models.mirror import open_store
 from models.repository import CorruptVersion, Repository, RepositoryError, Unreachable
 
 if TYPE_CHECKING:
+    from models.held_out import HeldOut
     from models.training import Epoch, Recipe
 
 DEFAULT_STORE = str(Path(__file__).resolve().parent / "store")
@@ -215,6 +217,51 @@ def export_command(
     except OSError as error:
         _fail(f"{file} can't be written: {error.strerror}")
     output.print(f"{escape(str(file))} and {escape(weights.name)}", soft_wrap=True, highlight=False)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE.csv",
+            help="Rows that it was not trained with: columns named like its inputs, and its outputs, or one with the "
+            "names of classes. Without it: the validation rows of its recipe.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=2, max=10_000, help="How many samples intervals and sets are to hold for.")
+    ] = DEFAULT_SAMPLES,
+    store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Fit a version's noise, temperature and conformal quantiles again, and publish it as a new version.
+
+    The weights stay as they are. Intervals and prediction sets hold for requests with as many samples as are given
+    here; that becomes the version's default.
+    """
+    from models.calibrating import calibrated
+    from models.held_out import Unusable, of_file
+
+    name, _, version = name.partition("/")
+    repository = _opened(store, cache)
+    try:
+        model = repository.load(name, version or None)
+        held = of_file(data, model.manifest) if data is not None else _validation_rows(model.manifest)
+        manifest, weights = calibrated(model, held, repository.next_version(name), samples)
+        published = manifest.digest != model.manifest.digest
+        if published:
+            repository.publish(manifest, weights)
+    except (RepositoryError, Unusable, InvalidRows, FileExistsError) as error:
+        _fail(str(error))
+    word = "published as" if published else "the same as before:"
+    output.print(
+        f"[bold]{name}[/] {word} version {(manifest if published else model.manifest).version}  {manifest.digest}"
+    )
+    output.print(_calibration(manifest, len(held.inputs)), style="dim", highlight=False)
 
 
 @app.command("list")
@@ -421,6 +468,30 @@ def _figures(manifest: Manifest) -> str:
         for name, value in figures.items()
     )
     return f"  on held-out rows: {test}\n  plain methods on the same rows: {plain}"
+
+
+def _validation_rows(manifest: Manifest) -> HeldOut:
+    from models.held_out import of_dataset
+    from models.recipes import recipes
+
+    made_by = str(manifest.provenance.get("recipe"))
+    if (recipe := recipes().get(made_by)) is None:
+        _fail(f"{manifest.name} was not made by a recipe: give rows that it was not trained with, --data FILE.csv")
+    dataset = recipe.load()
+    return of_dataset(dataset, recipe.split(len(dataset.inputs)))
+
+
+def _calibration(manifest: Manifest, rows: int) -> str:
+    calibration, facts = manifest.calibration, []
+    if manifest.noise_variance is not None:
+        facts.append("noise " + ", ".join(f"{variance**0.5:.4g}" for variance in manifest.noise_variance))
+    if calibration.temperature is not None:
+        facts.append(f"temperature {calibration.temperature:.4g}")
+    for held in calibration.all_conformal:
+        quantiles = ("–" if found is None else f"{found:.4g}" for found in held.at(0.9))
+        of = f"{held.samples} samples" + (f" of method {held.method}" if manifest.members else "")
+        facts.append(f"conformal quantile at 90 % {', '.join(quantiles)}, for {of}")
+    return f"  from {rows} rows: " + "; ".join(facts)
 
 
 def _line(repository: Repository, name: str, version: str) -> dict[str, Any]:

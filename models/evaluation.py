@@ -5,14 +5,15 @@ Samples with PyTorch's own nn.Dropout: offline figures need no seed contract, on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import entr, logsumexp, softmax
+from scipy.special import entr, log_softmax, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -63,9 +64,17 @@ def full_networks(networks: Sequence[nn.Module], rows: Tensor) -> Float64:
 
 
 def monte_carlo_of_all(networks: Sequence[nn.Module], rows: Tensor, samples: int = SAMPLES) -> Float64:
-    """Outputs of thinned networks [samples, rows, width], as many of each member; there are `samples` in all."""
-    each = samples // len(networks)
-    return np.concatenate([monte_carlo(network, rows, each, seed) for seed, network in enumerate(networks)])
+    """Outputs of thinned networks [samples, rows, width]; members take turns, as they do where they are served."""
+    turns = [range(first, samples, len(networks)) for first in range(len(networks))]
+    told = [
+        monte_carlo(network, rows, len(turn), seed)
+        for seed, (network, turn) in enumerate(zip(networks, turns, strict=True))
+        if turn
+    ]
+    draws = np.empty((samples, *told[0].shape[1:]))
+    for turn, own in zip(turns, told, strict=False):
+        draws[turn.start :: turn.step] = own
+    return draws
 
 
 def mean_logits(logits: Float64) -> Float64:
@@ -97,6 +106,44 @@ def fit_noise_variance(targets: Float64, means: Float64) -> Float64:
     return np.array(fitted)
 
 
+def committee(draws: Float64) -> Float64:
+    """Logits [samples, rows, classes] → the mean of their probabilities [rows, classes]."""
+    return np.asarray(softmax(draws, axis=-1).mean(axis=0))
+
+
+def fit_temperature(targets: Float64, means: Float64, variances: Float64) -> float:
+    """What to multiply a variance head's variances with, so that targets [rows, outputs] are likeliest.
+
+    means and variances are [samples, rows, outputs]: it is the temperature that tempers each normal.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return -float(mixture_log_likelihood(targets, means, variances * np.exp(log_temperature)).mean())
+
+    return _best_temperature(loss)
+
+
+def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64) -> float:
+    """What to divide logits [samples, rows, classes] by, so that target classes [rows] are likeliest.
+
+    Guo et al. 2017, for the mixture of a committee.
+    """
+    rows = np.arange(len(targets))
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(draws / np.exp(log_temperature), axis=-1)[:, rows, targets]
+        return -float((logsumexp(logs, axis=0) - np.log(len(draws))).mean())
+
+    return _best_temperature(loss)
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    """The minimiser between 1/20 and 20 of a loss of its logarithm; rounded, for more digits than that are noise."""
+    reach = math.log(20.0)
+    best = minimize_scalar(loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-4})
+    return float(f"{math.exp(best.x):.4g}")
+
+
 def regression_metrics(targets: Float64, full: Float64, means: Float64, variances: Float64) -> dict[str, Any]:
     """Held-out figures in raw units: targets and full [rows, outputs], means and variances [samples, rows, outputs]."""
     mean = means.mean(axis=0)
@@ -116,14 +163,14 @@ def regression_metrics(targets: Float64, full: Float64, means: Float64, variance
 
 def classification_metrics(targets: npt.NDArray[np.int64], full: Float64, draws: Float64) -> dict[str, Any]:
     """Held-out figures from logits: full [rows, classes], draws [samples, rows, classes]."""
-    committee = softmax(draws, axis=-1).mean(axis=0)
+    probabilities = committee(draws)
     rows = np.arange(len(targets))
     return {
-        "accuracy": float((committee.argmax(axis=1) == targets).mean()),
+        "accuracy": float((probabilities.argmax(axis=1) == targets).mean()),
         "accuracy_full_network": float((full.argmax(axis=1) == targets).mean()),
-        "log_likelihood": float(np.log(committee[rows, targets]).mean()),
+        "log_likelihood": float(np.log(probabilities[rows, targets]).mean()),
         "log_likelihood_full_network": float(np.log(softmax(full, axis=-1)[rows, targets]).mean()),
-        "brier": float(((committee - np.eye(committee.shape[1])[targets]) ** 2).sum(axis=1).mean()),
+        "brier": float(((probabilities - np.eye(probabilities.shape[1])[targets]) ** 2).sum(axis=1).mean()),
         "samples": len(draws),
     }
 

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.architecture import Architecture, ClassificationHead, FfStack, RegressionHead
+from models.calibration import Calibration
 from models.features import ClassLabel, Input, Target
+from models.layers import dropout_sites
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 DEFAULT_SAMPLES = 100
@@ -69,9 +71,10 @@ class Manifest(BaseModel):
     An ensemble's `members` share the architecture; a version without any is a single network.
 
     `noise_variance` is the aleatoric variance of each output in squared raw units, fitted on validation rows, for
-    regressions without a variance head. `metrics` are held-out figures, `baseline` among them; `provenance` says
-    how, on what and with which seed the weights were trained. `uncertainty` is what the service compares that of its
-    traffic with; None where it is not known. Raises ValidationError where the parts disagree.
+    regressions without a variance head. `calibration` is what else was fitted on rows that were held out. `metrics` are
+    held-out figures, `baseline` among them; `provenance` says how, on what and with which seed weights were trained.
+    `uncertainty` is what the service compares that of its traffic with; None where it is not known. Raises
+    ValidationError where the parts disagree.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,7 +92,7 @@ class Manifest(BaseModel):
     noise_variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     default_samples: Annotated[int, Field(ge=1)] = DEFAULT_SAMPLES
     metrics: dict[str, Any] = {}
-    calibration: dict[str, Any] = {}
+    calibration: Calibration = Calibration()
     provenance: dict[str, Any] = {}
     uncertainty: ValidationUncertainty | None = None
 
@@ -115,7 +118,21 @@ class Manifest(BaseModel):
                 raise ValueError(f"{len(self.noise_variance)} noise variances for {expected} outputs")
         if self.members and (len(self.members) == 1 or abs(sum(one.weight for one in self.members) - 1.0) > 1e-6):
             raise ValueError("an ensemble has two or more members, whose weights add up to 1")
+        self._check_calibration(head)
         return self
+
+    def _check_calibration(self, head: RegressionHead | ClassificationHead) -> None:
+        if self.calibration.temperature is not None and isinstance(head, RegressionHead) and not head.variance:
+            raise ValueError("a temperature is for classifications and variance heads")
+        if self.calibration.conformal_ensemble is not None and not self.members:
+            raise ValueError("conformal quantiles of method ensemble are for versions with members")
+        sites = tuple(site.p for site in dropout_sites(self.architecture.layers()))
+        lists = head.outputs if isinstance(head, RegressionHead) else 1
+        for conformal in self.calibration.all_conformal:
+            if conformal.dropout != sites:
+                raise ValueError("conformal quantiles are for another dropout than the architecture's")
+            if len(conformal.quantiles) != lists:
+                raise ValueError(f"{len(conformal.quantiles)} lists of conformal quantiles, expected {lists}")
 
     @property
     def image(self) -> tuple[int, ...] | None:
@@ -173,7 +190,7 @@ def seal(
     default_samples: int = DEFAULT_SAMPLES,
     description: str = "",
     metrics: dict[str, Any] | None = None,
-    calibration: dict[str, Any] | None = None,
+    calibration: Calibration | None = None,
     provenance: dict[str, Any] | None = None,
     uncertainty: ValidationUncertainty | None = None,
 ) -> Manifest:
@@ -192,7 +209,7 @@ def seal(
         noise_variance=noise_variance,
         default_samples=default_samples,
         metrics=metrics or {},
-        calibration=calibration or {},
+        calibration=calibration or Calibration(),
         provenance=provenance or {},
         uncertainty=uncertainty,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,20 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models import evaluation
 from models.architecture import VARIANCE_FLOOR, Architecture, RegressionHead
+from models.calibrating import Subject, fit, measure
 from models.data import Dataset, Split, describe_inputs, describe_outputs, split
-from models.features import Float64, column_statistics
-from models.manifest import DEFAULT_SAMPLES, Manifest, Member, ValidationUncertainty, seal
+from models.features import column_statistics
+from models.manifest import Manifest, Member, seal
 from models.members import joined
 from models.mixed import standardise
 from models.networks import build
 from models.repository import serialise
-from models.stacking import stacking_weights
 
 
 class Diverged(Exception):
@@ -79,6 +78,11 @@ class Recipe:
         if self.bootstrap and not self.members:
             raise ValueError("bootstrap is for ensembles")
 
+    def split(self, rows: int) -> Split:
+        """How so many rows are divided."""
+        hyper = self.hyperparameters
+        return split(rows, hyper.seed, hyper.validation_fraction, hyper.test_fraction)
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -103,23 +107,17 @@ class Trained:
 def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lambda _: None) -> Trained:
     """Trains, measures and seals one version of a recipe. Raises Diverged where nothing could be learnt."""
     dataset = recipe.load()
-    parts = split(
-        len(dataset.inputs),
-        recipe.hyperparameters.seed,
-        recipe.hyperparameters.validation_fraction,
-        recipe.hyperparameters.test_fraction,
-    )
+    parts = recipe.split(len(dataset.inputs))
     inputs, outputs = describe_inputs(dataset, parts.train), describe_outputs(dataset, parts.train)
     rows = torch.from_numpy(standardise(dataset.inputs, inputs))
     targets = _standard_targets(dataset, parts)
     networks, epochs = _fit_all(recipe, rows, targets, parts, on_epoch)
     with _reproducible(recipe.hyperparameters.seed):
-        noise_variance, metrics = _measure(networks, recipe.architecture, dataset, rows, parts)
-        scale = None if noise_variance is None else _target_scale(dataset, parts)[1]
-        standard_noise = None if scale is None else np.array(noise_variance) / scale**2
-        # An ensemble is asked for by method; who asks for none gets the first network's committee.
-        uncertainty = _validation_uncertainty(networks[0], recipe.architecture, rows[parts.validation], standard_noise)
-        members = _members(networks, recipe, dataset, rows, parts)
+        subject = Subject(networks, recipe.architecture, outputs)
+        fitted = fit(subject, rows[parts.validation], dataset.targets[parts.validation])
+        figures = measure(subject, fitted, rows[parts.test], dataset.targets[parts.test])
+    # A regression's members count alike.
+    members = fitted.members or (Member(weight=1 / max(1, recipe.members)),) * recipe.members
     states = [network.state_dict() for network in networks]
     weights = serialise(joined(states) if members else states[0])
     manifest = seal(
@@ -132,8 +130,9 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
         outputs=outputs,
         architecture=recipe.architecture,
         members=members,
-        noise_variance=noise_variance,
-        metrics=metrics,
+        noise_variance=fitted.noise_variance,
+        metrics={"test": figures, "baseline": evaluation.baselines(dataset, parts, rows.numpy())},
+        calibration=fitted.calibration,
         provenance={
             "recipe": recipe.name,
             "data": dataset.source,
@@ -144,7 +143,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },
-        uncertainty=uncertainty,
+        uncertainty=fitted.uncertainty,
     )
     return Trained(manifest, weights)
 
@@ -185,12 +184,8 @@ def _reproducible(seed: int) -> Iterator[None]:
 def _standard_targets(dataset: Dataset, parts: Split) -> Tensor:
     if dataset.classification:
         return torch.from_numpy(dataset.targets)
-    mean, scale = _target_scale(dataset, parts)
+    mean, scale = column_statistics(dataset.numbers[parts.train])
     return torch.from_numpy(((dataset.targets - mean) / scale).astype(np.float32))
-
-
-def _target_scale(dataset: Dataset, parts: Split) -> tuple[Float64, Float64]:
-    return column_statistics(dataset.numbers[parts.train])
 
 
 def _fit_all(
@@ -214,20 +209,6 @@ def _fit_all(
 
 def _report(on_epoch: Callable[[Epoch], None], member: int, told: Epoch) -> None:
     on_epoch(replace(told, member=member))
-
-
-def _members(
-    networks: Sequence[nn.Sequential], recipe: Recipe, dataset: Dataset, rows: Tensor, parts: Split
-) -> tuple[Member, ...]:
-    """The members of an ensemble: classifiers with weights from validation rows, others with equal ones."""
-    if not recipe.members:
-        return ()
-    if not dataset.classification:
-        return (Member(weight=1 / recipe.members),) * recipe.members
-    truth = np.arange(len(parts.validation)), dataset.classes[parts.validation]
-    committees = (softmax(evaluation.monte_carlo(one, rows[parts.validation]), axis=-1) for one in networks)
-    weights = stacking_weights(np.stack([committee.mean(axis=0)[truth] for committee in committees]))
-    return tuple(Member(weight=weight) for weight in weights.tolist())
 
 
 def _fit(
@@ -289,50 +270,3 @@ def _loss(architecture: Architecture) -> Callable[[Tensor, Tensor], Tensor]:
         return functional.gaussian_nll_loss(mean, targets, variance, eps=VARIANCE_FLOOR)
 
     return negative_log_likelihood
-
-
-def _measure(
-    networks: Sequence[nn.Sequential], architecture: Architecture, dataset: Dataset, rows: Tensor, parts: Split
-) -> tuple[tuple[float, ...] | None, dict[str, Any]]:
-    """The noise variance (regression without a variance head) and held-out metrics in raw units."""
-    full, draws = (of(networks, rows[parts.test]) for of in (evaluation.full_networks, evaluation.monte_carlo_of_all))
-    baselines = evaluation.baselines(dataset, parts, rows.numpy())
-    head = architecture.head
-    if not isinstance(head, RegressionHead):
-        metrics = evaluation.classification_metrics(dataset.classes[parts.test], evaluation.mean_logits(full), draws)
-        return None, {"test": metrics, "baseline": baselines}
-    mean, scale = _target_scale(dataset, parts)
-    means = draws[..., : head.outputs] * scale + mean
-    noise_variance = None
-    if head.variance:
-        variances = evaluation.variance_of(draws[..., head.outputs :]) * scale**2
-    else:
-        seen = evaluation.monte_carlo_of_all(networks, rows[parts.validation]) * scale + mean
-        fitted = evaluation.fit_noise_variance(dataset.numbers[parts.validation], seen)
-        noise_variance = tuple(fitted.tolist())
-        variances = np.broadcast_to(fitted, means.shape)
-    predicted = full[..., : head.outputs].mean(axis=0) * scale + mean
-    metrics = evaluation.regression_metrics(dataset.numbers[parts.test], predicted, means, variances)
-    return noise_variance, {"test": metrics, "baseline": baselines}
-
-
-def _validation_uncertainty(
-    network: nn.Sequential, architecture: Architecture, rows: Tensor, noise: Float64 | None
-) -> ValidationUncertainty | None:
-    """How uncertain the network is about validation rows, asked as often as by default; None without dropout.
-
-    nn.Dropout gives each row masks of its own, as requests with seeds of their own do. `noise` is the variance of each
-    output in standard units, where it is not the network that says it.
-    """
-    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
-        return None
-    draws, head = evaluation.monte_carlo(network, rows, DEFAULT_SAMPLES), architecture.head
-    if isinstance(head, RegressionHead):
-        means = draws[..., : head.outputs]
-        variances = evaluation.variance_of(draws[..., head.outputs :]) if noise is None else noise[None, None]
-        found = evaluation.regression_uncertainty(means, variances)
-    else:
-        found = evaluation.classification_uncertainty(draws)
-    (values,) = {each.size for each in found.values()}
-    distributions = {quantity: evaluation.distribution(each) for quantity, each in found.items()}
-    return ValidationUncertainty(samples=DEFAULT_SAMPLES, values=values, distributions=distributions)

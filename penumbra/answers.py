@@ -108,8 +108,9 @@ class ClassSample(_Answer):
 
     `probabilities` are means over samples, `std` and `stderr` their spread and Monte Carlo standard error, `votes`
     count the samples that chose each class. `mutual_information` is the part of `predictive_entropy` that comes from
-    disagreement. `draws` [samples, rows, classes]; `prediction_set` of calibrated versions; `converged` where a target
-    was given. `progress` while it streams.
+    disagreement. `prediction_set`, for each row, has the labels that hold the true one as often as `interval` says; a
+    `calibrated` version has None where its calibration is for other settings. `draws` [samples, rows, classes];
+    `converged` where a target was given. `progress` while it streams.
     """
 
     progress: Progress | None = None
@@ -129,8 +130,9 @@ class ClassSample(_Answer):
     mutual_information: Floats
     variation_ratio: Floats
     votes: Integers | None
-    draws: Floats | None = None
     prediction_set: list[list[str]] | None = None
+    draws: Floats | None = None
+    calibrated: bool = False
 
 
 Prediction: TypeAlias = RegressionPrediction | ClassPrediction
@@ -138,7 +140,9 @@ Sample: TypeAlias = RegressionSample | ClassSample
 A = TypeVar("A", RegressionPrediction, ClassPrediction, RegressionSample, ClassSample)
 
 # One value for each row, not one for each row and output.
-_PER_ROW = ("labels", "predictive_entropy", "expected_entropy", "mutual_information", "variation_ratio")
+_PER_ROW = (
+    "labels", "predictive_entropy", "expected_entropy", "mutual_information", "variation_ratio", "prediction_set",
+)  # fmt: skip
 _SINGULAR = {"labels": "label", "probabilities": "probability"}
 
 
@@ -179,7 +183,7 @@ def joined(parts: Sequence[A]) -> A:
     )
 
 
-_SHARED = ("progress", "model", "seed", "first_sample", "samples", "method", "approximate", "converged")
+_SHARED = ("progress", "model", "seed", "first_sample", "samples", "method", "approximate", "converged", "calibrated")
 
 
 def _side_by_side(name: str, parts: list[Any]) -> Any:
@@ -216,7 +220,11 @@ def _as_dict(answer: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in fields(answer):
         value = getattr(answer, field.name)
-        if isinstance(value, ModelReference):
+        if field.name in ("prediction_set", "calibrated"):
+            # A null says that the version is calibrated, and not for these settings.
+            if field.name == "prediction_set" and answer.calibrated:
+                found[field.name] = value
+        elif isinstance(value, ModelReference):
             found[field.name] = value.model_dump()
         elif isinstance(value, Progress):
             found[field.name] = value._asdict()
@@ -238,8 +246,9 @@ def _columns(answer: Any, outputs: Sequence[str]) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, dict):
             for key, each in value.items():
                 yield from _named(answer, f"q{key!r}", each, outputs)
-        elif field.name in _PER_ROW or field.name == "prediction_set":
-            yield _SINGULAR.get(field.name, field.name), value
+        elif field.name in _PER_ROW:
+            if value is not None:
+                yield _SINGULAR.get(field.name, field.name), value
         elif field.name not in (*_SHARED, "draws"):
             yield from _named(answer, _SINGULAR.get(field.name, field.name), value, outputs)
 

@@ -176,7 +176,7 @@ def _ask(question: Question, manners: Manners, progress: Progress) -> Conversati
     def chunks() -> Iterator[Conversation[Prediction | Sample]]:
         for start in starts:
             chunk = question._replace(rows=question.rows.part(start, start + size))
-            yield _ask_chunk(chunk, manners, binary=binary)
+            yield _ask_chunk(chunk, manners, known if binary else None)
 
     done = 0
 
@@ -193,8 +193,11 @@ def _ask(question: Question, manners: Manners, progress: Progress) -> Conversati
     return whole
 
 
-def _ask_chunk(question: Question, manners: Manners, *, binary: bool) -> Conversation[Prediction | Sample]:
-    if not binary:
+def _ask_chunk(
+    question: Question, manners: Manners, known: ModelDescription | None
+) -> Conversation[Prediction | Sample]:
+    """The answer to a chunk, as bytes where the model is known."""
+    if known is None:
         reply = yield from call(as_json(question, verb_path(question)), manners.patience)
         return _parsed(reply, lambda body: _read_json(question, body))
     body, headers = tensors.spell(question.rows, question.options or {})
@@ -202,7 +205,7 @@ def _ask_chunk(question: Question, manners: Manners, *, binary: bool) -> Convers
     reply = yield from call(Request("POST", path, body, headers), manners.patience)
     head = reply.headers.get(tensors.LENGTH_HEADER, "")
     quantiles = (question.options or {}).get("quantiles", ())
-    return _parsed(reply, lambda body: tensors.read(body, head, quantiles))
+    return _parsed(reply, lambda body: tensors.read(body, head, quantiles, known.set_labels))
 
 
 def _chunk_rows(question: Question, known: ModelDescription) -> int:

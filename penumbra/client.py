@@ -148,7 +148,7 @@ class Client(_Face):
 
         >>> answer = client.sample("diabetes", [row], samples=100, seed=7)
         >>> answer.mean.round(1), answer.epistemic_std.round(1), answer.aleatoric_std.round(1)
-        (array([[199.9]]), array([[13.1]]), array([[59.3]]))
+        (array([[199.9]]), array([[13.1]]), array([[58.6]]))
         """
         return self._hold(asking.sample(model, version, inputs, options, self._with(timeout), _bar(progress)))
 

@@ -181,6 +181,12 @@ class ModelDescription(BaseModel):
         """What the outputs are called, or the classes, in order."""
         return [column["name"] for column in self.outputs]
 
+    @property
+    def set_labels(self) -> list[str]:
+        """What prediction sets are made of, in order; nothing where the version has no calibration for any."""
+        calibrated = any(name.startswith("conformal") for name in self.calibration)
+        return self.output_names if calibrated and self.task == "classification" else []
+
 
 class RegressionPrediction(BaseModel):
     """The full network's answer."""
@@ -244,7 +250,19 @@ class ClassSample(_Sample):
     mutual_information: PerRow
     variation_ratio: PerRow
     votes: Annotated[list[list[int]] | None, Field(description="rows × classes: how many samples chose each class.")]
+    prediction_set: Annotated[
+        list[list[str]] | None,
+        Field(
+            description="Of a calibrated version: labels that hold the true one with probability `interval` or more;"
+            " null where the calibration is for other samples, method or dropout."
+        ),
+    ] = None
     draws: Annotated[list[Matrix], Field(description="samples × rows × classes")] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the version has prediction sets, if perhaps not for these settings."""
+        return "prediction_set" in self.model_fields_set
 
 
 class Progress(BaseModel):

@@ -67,7 +67,9 @@ def sample(answer: Sample, names: Sequence[str]) -> str:
     if answer.first_sample:
         head += f" from {answer.first_sample}"
     if isinstance(answer, ClassSample):
-        return f"{head}\n\n{_aligned(_voted(answer, names))}\n\nentropies in nats; disagreement: mutual information"
+        told = f"{head}\n\n{_aligned(_voted(answer, names))}\n\nentropies in nats; disagreement: mutual information"
+        without = answer.calibrated and answer.prediction_set is None
+        return f"{told}; no prediction sets: the calibration is for other settings" if without else told
     return (
         f"{head} · {answer.interval.level:.0%} {answer.interval.kind} interval\n\n{_aligned(_sampled(answer, names))}"
     )
@@ -120,6 +122,9 @@ def _classes(answer: ClassPrediction, names: Sequence[str]) -> list[list[str]]:
 
 def _voted(answer: ClassSample, names: Sequence[str]) -> list[list[str]]:
     rows = [["row", "class", "probability", "", "", "votes", "entropy", "disagreement"]]
+    sets = answer.prediction_set
+    if sets is not None:
+        rows[0].append("prediction set")
     for row, probabilities in enumerate(arrays.nested(answer.probabilities)):
         for place, chosen in enumerate(_likely(probabilities)):
             share, std = probabilities[chosen], _at(answer.std, row, chosen)
@@ -133,6 +138,7 @@ def _voted(answer: ClassSample, names: Sequence[str]) -> list[list[str]]:
                     _bar(share),
                     "" if answer.votes is None else f"{int(answer.votes[row][chosen])} of {answer.samples}",
                     *(["", ""] if place else told),
+                    *([] if sets is None else [""] if place else [", ".join(sets[row])]),
                 ]
             )
     return rows

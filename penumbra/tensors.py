@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import compress
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -65,10 +66,12 @@ def spell(rows: Rows, options: Mapping[str, Any]) -> tuple[bytes, dict[str, str]
     return head + raw, {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(head))}
 
 
-def read(body: bytes, head_length: str, quantiles: Sequence[float] = ()) -> Prediction | Sample:
+def read(
+    body: bytes, head_length: str, quantiles: Sequence[float] = (), set_labels: Sequence[str] = ()
+) -> Prediction | Sample:
     """The answer that a body of JSON and bytes is; `quantiles` are the ones that were asked for.
 
-    Raises ValueError where it isn't one.
+    `set_labels` are what the model's prediction sets are made of, if it has any. Raises ValueError where it isn't one.
     """
     head = _Head.model_validate_json(body[: int(head_length)])
     raw = memoryview(body)[int(head_length) :]
@@ -90,7 +93,11 @@ def read(body: bytes, head_length: str, quantiles: Sequence[float] = ()) -> Pred
     if "labels" in tensors:
         if "votes" in tensors:
             tensors["votes"] = arrays.whole(tensors["votes"])
-        return _made(ClassSample, common | tensors)
+        if "prediction_set" in tensors:
+            tensors["prediction_set"] = [
+                list(compress(set_labels, row)) for row in arrays.nested(tensors["prediction_set"])
+            ]
+        return _made(ClassSample, common | tensors | {"calibrated": bool(set_labels)})
     tensors["interval"] = Interval(
         said["interval"], said["interval_kind"], tensors.pop("lower", None), tensors.pop("upper", None)
     )

@@ -73,7 +73,8 @@ class Analytic(Job):
             return
         assert self.sampling is not None, "a prediction has no moments. This is a bug."
         classes = self.model.manifest.task == "classification"
-        told = _of_classes(mean, covariance) if classes else self._of_numbers(mean, covariance, self.sampling)
+        tempered = mean / self.model.temperature, covariance / self.model.temperature**2
+        told = _of_classes(*tempered) if classes else self._of_numbers(mean, covariance, self.sampling)
         self.parts[some.start] = Sampled(told, None, 0)
 
     def _of_numbers(self, mean: Tensor, covariance: Tensor, sampling: Sampling) -> RegressionSummary:
@@ -88,7 +89,7 @@ class Analytic(Job):
         if isinstance(head, RegressionHead) and head.variance:
             spoken = zip(mean[:, outputs:], variance[:, outputs:], strict=True)
             expected = [moments.expectation(functional.softplus, *row).numpy() for row in spoken]
-            noise = (np.stack(expected) + VARIANCE_FLOOR) * scale**2
+            noise = (np.stack(expected) + VARIANCE_FLOOR) * (scale**2 * self.model.temperature)
         elif manifest.noise_variance is not None:
             noise = np.broadcast_to(np.array(manifest.noise_variance), centre.shape).copy()
         total = epistemic if noise is None else epistemic + noise

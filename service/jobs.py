@@ -247,24 +247,31 @@ def _answer(job: Job, outputs: Float32) -> Answer:
     """What outputs [samples, rows, width] say, whoever asked for the rows."""
     manifest, sampling = job.model.manifest, job.sampling
     if manifest.task == "classification":
-        draws = uncertainty.class_probabilities(outputs)
+        draws = uncertainty.class_probabilities(outputs, job.model.temperature)
         if sampling is None:
             return Prediction(_mean(draws), None)
         aggregate: Literal["mean", "vote"] = "vote" if sampling.aggregate == "vote" else "mean"
-        told = uncertainty.summarise_classification(draws, aggregate, job.weights(len(outputs)))
+        threshold = job.model.threshold(*_asked(sampling, len(outputs)))
+        told = uncertainty.summarise_classification(draws, aggregate, job.weights(len(outputs)), threshold)
         return Sampled(told, _laid_out(draws, sampling), len(outputs))
     regression = job.model.regression_draws(outputs)
     if sampling is None:
         known = regression.variances is not None and manifest.noise_variance is None
         std = np.sqrt(_mean(regression.variances)) if known and regression.variances is not None else None
         return Prediction(_mean(regression.means), std)
-    summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles)
+    widths = job.model.widths(*_asked(sampling, len(outputs)))
+    summary = uncertainty.summarise_regression(regression, sampling.level, sampling.quantiles, widths)
     return Sampled(summary, _laid_out(regression.means, sampling), len(outputs))
 
 
 def _mean(draws: Float64) -> Float64:
     """Full networks [rows, outputs, members] as one answer: what they say on average."""
     return draws[..., 0] if draws.shape[-1] == 1 else mean_over_samples(draws)
+
+
+def _asked(sampling: Sampling, samples: int) -> tuple[str, int, float | None, float]:
+    """What decides whether a calibration holds, and the level that it is asked for; `samples` are summarised in all."""
+    return sampling.method, samples, sampling.committee.p, sampling.level
 
 
 def _laid_out(draws: Float64, sampling: Sampling) -> Float64 | None:

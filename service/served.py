@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from models.architecture import RegressionHead
+from models.calibration import EPSILON
 from models.features import Float32, Float64, Standard
 from models.manifest import Manifest
 from models.mixed import standard_of
@@ -22,7 +24,7 @@ from service.engine.masks import STREAM_VERSION
 from service.engine.moments import Moments
 from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
-from service.engine.uncertainty import RegressionDraws, regression_draws
+from service.engine.uncertainty import RegressionDraws, Widths, regression_draws
 from service.engine.verify import verified_network
 
 # What the bits of an answer depend on in this process.
@@ -78,7 +80,32 @@ class ServedModel:
     def regression_draws(self, outputs: Float32) -> RegressionDraws:
         """Outputs [samples, rows, width] as draws in raw units."""
         mean, scale, noise, variance_head = self._targets
-        return regression_draws(outputs, mean, scale, variance_head, noise)
+        return regression_draws(outputs, mean, scale, variance_head, noise, self.temperature)
+
+    @cached_property
+    def temperature(self) -> float:
+        """What logits are divided by, or a variance head's variances multiplied; 1 where nothing was fitted."""
+        return self.manifest.calibration.temperature or 1.0
+
+    def widths(self, method: str, samples: int, p: float | None, level: float) -> Widths | None:
+        """How wide a conformal interval of a regression is; None where no calibration holds for such a committee."""
+        quantiles = self._conformal_quantiles(method, samples, p, level)
+        return None if quantiles is None else Widths(np.array(quantiles), self._epsilon)
+
+    def threshold(self, method: str, samples: int, p: float | None, level: float) -> float | None:
+        """How far from 1 the probability of a class in a prediction set may be; None where no calibration holds."""
+        quantiles = self._conformal_quantiles(method, samples, p, level)
+        return None if quantiles is None else quantiles[0]
+
+    def _conformal_quantiles(self, method: str, samples: int, p: float | None, level: float) -> list[float] | None:
+        conformal = self.manifest.calibration.holding_for(method, samples, p)
+        if conformal is None:
+            return None
+        return [math.inf if quantile is None else quantile for quantile in conformal.at(level)]
+
+    @cached_property
+    def _epsilon(self) -> Float64:
+        return EPSILON * self._targets[1]
 
     @cached_property
     def _targets(self) -> tuple[Float64, Float64, Float64 | None, bool]:

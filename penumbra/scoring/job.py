@@ -26,6 +26,8 @@ from penumbra.schemas import ModelDescription
 from penumbra.scoring.tables import Batch, TableError, check_destination, opened, write_part, write_whole
 
 BATCH_ROWS = 8192
+# Between the labels of a prediction set, which are one text in a file.
+SET_SEPARATOR = "|"
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -194,7 +196,10 @@ def _columns(client: Client, job: Job, known: ModelDescription, rows: arrays.Row
         answer = client.sample(job.model, rows, version=job.version, **job.options)
     if answer.model.digest != known.digest:
         raise ModelChanged(f"{job.model} was replaced while it was asked: begin anew with --restart")
-    return {job.prefix + name: column for name, column in answer.columns(known.output_names).items()}
+    columns = answer.columns(known.output_names)
+    if "prediction_set" in columns:
+        columns["prediction_set"] = [SET_SEPARATOR.join(labels) for labels in columns["prediction_set"]]
+    return {job.prefix + name: column for name, column in columns.items()}
 
 
 def _scored(

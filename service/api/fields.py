@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any
 
 from service.engine.uncertainty import ClassificationSummary, RegressionSummary
@@ -53,7 +54,14 @@ def _of_classification(model: ServedModel, summary: ClassificationSummary) -> di
         "mutual_information": summary.mutual_information,
         "variation_ratio": summary.variation_ratio,
         "votes": summary.votes,
+        **({"prediction_set": _sets(model, summary)} if model.manifest.calibration.all_conformal else {}),
     }
+
+
+def _sets(model: ServedModel, summary: ClassificationSummary) -> list[list[str]] | None:
+    if summary.prediction_set is None:
+        return None
+    return [list(compress(model.manifest.labels, row)) for row in summary.prediction_set]
 
 
 def _labels(model: ServedModel, winners: Any) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.architecture import VARIANCE_FLOOR
@@ -39,6 +40,13 @@ class RegressionDraws:
 
     means: Float64
     variances: Float64 | None
+
+
+class Widths(NamedTuple):
+    """Conformal quantiles [outputs], infinite where a level is out of reach, in units of std + epsilon [outputs]."""
+
+    quantiles: Float64
+    epsilon: Float64
 
 
 class Interval(NamedTuple):
@@ -78,7 +86,8 @@ class RegressionSummary(NamedTuple):
 class ClassificationSummary(NamedTuple):
     """probabilities, std and stderr [rows, classes]; votes [rows, classes] counts; the others [rows], in nats.
 
-    stderr and votes are None where nothing was sampled.
+    stderr and votes are None where nothing was sampled. prediction_set [rows, classes]: which classes are in it; None
+    where no calibration holds.
     """
 
     winners: np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -90,6 +99,7 @@ class ClassificationSummary(NamedTuple):
     mutual_information: Float64
     variation_ratio: Float64
     votes: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None
+    prediction_set: npt.NDArray[np.bool_] | None = None
 
     def some(self, rows: slice) -> ClassificationSummary:
         """The summary of some of its rows: views."""
@@ -103,13 +113,19 @@ class ClassificationSummary(NamedTuple):
             self.mutual_information[rows],
             self.variation_ratio[rows],
             None if self.votes is None else self.votes[rows],
+            None if self.prediction_set is None else self.prediction_set[rows],
         )
 
 
 def regression_draws(
-    outputs: Float32, mean: Float64, scale: Float64, variance_head: bool, noise_variance: Float64 | None
+    outputs: Float32,
+    mean: Float64,
+    scale: Float64,
+    variance_head: bool,
+    noise_variance: Float64 | None,
+    temperature: float = 1.0,
 ) -> RegressionDraws:
-    """Head outputs [samples, rows, width] → draws in raw units: mean × scale + shift, variance × scale²."""
+    """Head outputs [samples, rows, width] → draws: mean × scale + shift, variance × scale² × temperature."""
     count = len(mean)
     means = _samples_last(outputs[..., :count])
     means *= scale[:, None]
@@ -117,7 +133,7 @@ def regression_draws(
     if variance_head:
         variances = np.logaddexp(0.0, _samples_last(outputs[..., count:]))
         variances += VARIANCE_FLOOR
-        variances *= (scale**2)[:, None]
+        variances *= (scale**2 * temperature)[:, None]
         return RegressionDraws(means, variances)
     if noise_variance is None:
         return RegressionDraws(means, None)
@@ -126,31 +142,34 @@ def regression_draws(
     return RegressionDraws(means, variances)
 
 
-def class_probabilities(outputs: Float32) -> Float64:
-    """Logits [samples, rows, classes] → softmax probabilities [rows, classes, samples]."""
+def class_probabilities(outputs: Float32, temperature: float = 1.0) -> Float64:
+    """Logits [samples, rows, classes] → softmax(logits / temperature): probabilities [rows, classes, samples]."""
     samples, rows, classes = outputs.shape
     lengths, values = filled_up(1, (rows, classes, samples))
     p: Float64 = values[0]
     p[:] = outputs.transpose(1, 2, 0)
     p -= np.maximum.reduce(p, axis=1, keepdims=True)
+    if temperature != 1.0:
+        p /= temperature
     torch.from_numpy(lengths[0]).exp_()
     # In the order of the classes, whatever the number of samples: a lone one would be added up in another.
     p /= np.add.reduce(p, axis=1, keepdims=True) if samples > 1 else np.add.accumulate(p, axis=1)[:, -1:]
     return p
 
 
-def summarise_regression(draws: RegressionDraws, level: float, probabilities: tuple[float, ...]) -> RegressionSummary:
+def summarise_regression(
+    draws: RegressionDraws, level: float, probabilities: tuple[float, ...], widths: Widths | None = None
+) -> RegressionSummary:
     """Law of total variance (Kendall & Gal 2017): total = epistemic (spread of means) + aleatoric (mean of variances).
 
-    Spreads of draws use n − 1. Intervals and quantiles are those of the mixture of normals where the noise is known
-    ("predictive"), else of the means alone ("epistemic").
+    Spreads of draws use n − 1. Quantiles are those of the mixture of normals where the noise is known, else of the
+    means alone. So are intervals ("predictive", "epistemic"), unless calibrated widths are given ("conformal").
     """
     means, variances = draws.means, draws.variances
     n = means.shape[-1]
     mean, deviations = centred(means)
     epistemic = variance_of(deviations)
     edge = (1.0 - level) / 2.0
-    kind: IntervalKind = "epistemic" if variances is None else "predictive"
     found: Sequence[Float64 | None] = (None,) * (2 + len(probabilities))
     if variances is not None:
         tails = ((edge, 1.0), (edge, -1.0), *map(as_tail, probabilities))
@@ -158,25 +177,41 @@ def summarise_regression(draws: RegressionDraws, level: float, probabilities: tu
     elif epistemic is not None:
         found = quantiles_over_samples(means, (edge, 1.0 - edge, *probabilities))
     aleatoric = None if variances is None else mean_over_samples(variances)
-    total = None if epistemic is None else epistemic if aleatoric is None else epistemic + aleatoric
+    total = _root(None if epistemic is None else epistemic if aleatoric is None else epistemic + aleatoric)
+    interval = Interval(level, "epistemic" if variances is None else "predictive", found[0], found[1])
+    if widths is not None and total is not None:
+        interval = _conformal(level, mean, total, widths)
     return RegressionSummary(
         mean=mean,
-        std=_root(total),
+        std=total,
         epistemic_std=_root(epistemic),
         aleatoric_std=_root(aleatoric),
         stderr=_root(None if epistemic is None else epistemic / n),
-        interval=Interval(level, kind, found[0], found[1]),
+        interval=interval,
         quantiles=dict(zip(probabilities, found[2:], strict=True)),
     )
 
 
+def _conformal(level: float, mean: Float64, std: Float64, widths: Widths) -> Interval:
+    """The mean ± quantile × (std + ε); without bounds where there were too few calibration rows for the level."""
+    if not np.isfinite(widths.quantiles).all():
+        return Interval(level, "conformal", None, None)
+    half = widths.quantiles * (std + widths.epsilon)
+    return Interval(level, "conformal", mean - half, mean + half)
+
+
 def summarise_classification(
-    probabilities: Float64, aggregate: Literal["mean", "vote"], weights: Float64 | None = None
+    probabilities: Float64,
+    aggregate: Literal["mean", "vote"],
+    weights: Float64 | None = None,
+    threshold: float | None = None,
 ) -> ClassificationSummary:
     """Draws [rows, classes, samples] → entropies in nats (Houlsby et al. 2011), votes, and the aggregate's winners.
 
     With `weights` [samples] the winners are those of the probabilities' weighted mean, instead of the aggregate's. Ties
-    go to the lowest index. Mutual information is clamped at 0, where rounding would take it below.
+    go to the lowest index. Mutual information is clamped at 0, where rounding would take it below. Given a calibrated
+    threshold, a prediction set holds every class whose probability lacks no more than that to 1, and the winner: it is
+    never empty.
     """
     rows, _, n = probabilities.shape
     mean, variance = moments(probabilities)
@@ -187,8 +222,13 @@ def summarise_classification(
     scores = mean if aggregate == "mean" else votes
     if weights is not None:
         scores = mean_over_samples(probabilities * weights)
+    winners = scores.argmax(axis=-1)
+    likely = None
+    if threshold is not None:
+        likely = 1.0 - mean <= threshold
+        likely[np.arange(rows), winners] = True
     return ClassificationSummary(
-        winners=scores.argmax(axis=-1),
+        winners=winners,
         probabilities=mean,
         std=_root(variance),
         stderr=_root(None if variance is None else variance / n),
@@ -197,6 +237,7 @@ def summarise_classification(
         mutual_information=np.maximum(predictive - expected, 0.0),
         variation_ratio=1.0 - np.maximum.reduce(votes, axis=-1) / n,
         votes=votes,
+        prediction_set=likely,
     )
 
 

@@ -36,18 +36,18 @@ def test_a_regression_answers_with_mean_and_noise(server: Server) -> None:
     mean, pre_activation = np.split(head_outputs(model, rows), 2, axis=1)
     (target,) = model.manifest.targets
     assert np.allclose(answer["mean"], mean * target.scale + target.mean, rtol=1e-5)
-    variance = np.log1p(np.exp(pre_activation)) + 1e-6
+    variance = (np.log1p(np.exp(pre_activation)) + 1e-6) * (model.manifest.calibration.temperature or 1.0)
     assert np.allclose(answer["aleatoric_std"], np.sqrt(variance) * target.scale, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["breast-cancer", "digits"])
 def test_a_classification_answers_with_labels_and_probabilities(server: Server, name: str) -> None:
-    """Probabilities are the softmax of the module's logits, and a label is the name of the most probable class."""
+    """Probabilities are the softmax of the module's tempered logits; a label names the most probable class."""
     model = Repository(SHIPPED_STORE).load(name)
     rows = rows_of(server.client, name, 5)
     answer = ask(server.client, f"/v1/models/{name}/predict", inputs=rows)
     assert list(answer) == ["model", "labels", "probabilities"]
-    logits = head_outputs(model, rows)
+    logits = head_outputs(model, rows) / (model.manifest.calibration.temperature or 1.0)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.allclose(answer["probabilities"], expected, rtol=1e-4, atol=1e-7)
     assert np.allclose(np.sum(answer["probabilities"], axis=1), 1.0, rtol=1e-12)

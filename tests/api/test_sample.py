@@ -160,7 +160,8 @@ def test_a_classification_is_summarised_from_its_draws(servers: dict[str, Server
     """Probabilities, spreads, entropies in nats, mutual information, votes, variation ratio, labels: all of them."""
     answer, draws = sampled(servers[model], model, count=count)
     assert draws.shape[:2] == (50, count)
-    assert list(answer) == [*COMMON, *CLASSIFICATION, "draws"]
+    calibrated = [] if model == "colours" else ["prediction_set"]
+    assert list(answer) == [*COMMON, *CLASSIFICATION, *calibrated, "draws"]
     assert same(draws.sum(axis=2), np.ones(draws.shape[:2]))
     mean = draws.mean(axis=0)
     assert same(answer["probabilities"], mean)

@@ -24,7 +24,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service with tiny models, and one whose manifest has conformity scores."""
     store = tmp_path_factory.mktemp("odd")
     publish_all(store)
-    path = store / "noisy" / "1" / "manifest.json"
+    path = store / "headed" / "1" / "manifest.json"
     manifest = json.loads(path.read_text())
     conformal = {"method": "dropout", "samples": 100, "dropout": [0.5], "rows": 200, "levels": LEVELS}
     outputs = len(manifest["outputs"])
@@ -70,7 +70,7 @@ def test_without_dropout_the_service_says_so(open_page: Open, odd: Server) -> No
 
 def test_what_was_calibrated_is_shown(open_page: Open, odd: Server) -> None:
     """Coverage before and after, the line of all levels below the diagonal, and for which committees it holds."""
-    page = open_page("#model=noisy&view=calibration", base=odd.url).answered()
+    page = open_page("#model=headed&view=calibration", base=odd.url).answered()
     shown = page.text("#panel-calibration")
     assert "Intervals that promise 90 % held 84 %" in shown
     assert "Conformal intervals that promise 90 % held 91 %" in shown

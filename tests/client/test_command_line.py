@@ -39,7 +39,7 @@ def test_models_and_what_they_expect(run: Any) -> None:
     """Names, tasks, ranges, classes."""
     code, out, _ = run("models")
     assert code == 0
-    assert re.search(r"^diabetes +1 +regression +24304a0f$", out, re.MULTILINE)
+    assert re.search(r"^diabetes +1 +regression +14daaca2$", out, re.MULTILINE)
     _, out, _ = run("model", "diabetes")
     assert re.search(r"^age +-0\.1072 +0\.0962$", out, re.MULTILINE)
     _, out, _ = run("model", "digits")
@@ -73,10 +73,12 @@ def test_rows_can_be_written_in_any_way(run: Any) -> None:
 def test_a_sampling_is_a_table(run: Any) -> None:
     """Mean ± deviation, an interval as numbers and as a bar, both kinds of uncertainty; quantiles where asked for."""
     _, out, _ = run("sample", "diabetes", ROW, "--seed", "7", "--quantiles", "0.05,0.5")
-    assert out.startswith("diabetes 1 · seed 7 · 100 samples · 90% predictive interval\n\n")
-    assert re.search(r"1  progression  199\.9  ± 60\.77 .*├─+●─+┤ +13\.06 +59\.35 +99\.97 ", out)
+    assert out.startswith("diabetes 1 · seed 7 · 100 samples · 90% conformal interval\n\n")
+    assert re.search(r"1  progression  199\.9  ± 60\.04 .*├─+●─+┤ +13\.06 +58\.61 +\d", out)
     _, out, _ = run("sample", "digits", "-", "--seed", "1", stdin=json.dumps([[0] * 64]))
-    assert re.search(r"^ +1 +\d +0\.\d+  ± 0\.\d+  █+░+ +\d+ of 100 +[\d.]+ +[\d.]+$", out, re.MULTILINE)
+    assert re.search(r"^ +1 +\d +0\.\d+  ± 0\.\d+  █+░+ +\d+ of 100 +[\d.]+ +[\d.]+ +[\d, ]+$", out, re.MULTILINE)
+    _, out, _ = run("sample", "digits", "-", "--seed", "1", "--samples", "20", stdin=json.dumps([[0] * 64]))
+    assert out.endswith("no prediction sets: the calibration is for other settings\n")
 
 
 def test_a_drawn_seed_is_shown(run: Any) -> None:
@@ -135,7 +137,7 @@ def test_plain_characters_where_there_are_no_others(run: Any) -> None:
     _, out, _ = run("sample", "diabetes", ROW, "--seed", "7")
     plain = show.plain(out)
     assert plain.isascii()
-    assert "+- 60.77" in plain
+    assert "+- 60.04" in plain
     assert "?" not in plain
 
 

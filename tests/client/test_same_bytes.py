@@ -14,7 +14,17 @@ from penumbra import AsyncClient, Client
 from tests.api.live import Server
 from tests.api.wire import rows_of
 
-MODELS = ("diabetes", "silent", "noisy", "headed", "breast-cancer", "colours")
+MODELS = (
+    "diabetes",
+    "silent",
+    "noisy",
+    "headed",
+    "calibrated",
+    "breast-cancer",
+    "colours",
+    "calibrated-colours",
+    "calibrated-rainbow",
+)
 
 
 def one_request(server: Server, model: str, verb: str, rows: Any, **options: Any) -> bytes:
@@ -29,6 +39,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"samples": 1},
     {"samples": 3, "first_sample": 5, "interval": 0.5, "dropout": 0.25},
     {"samples": 4, "return_draws": True},
+    {"samples": 20, "return_draws": True, "interval": 0.5},  # what tiny calibrations hold for
 ]
 
 
@@ -37,7 +48,7 @@ def test_every_cut_and_spelling_gives_the_same_bytes(face: Any, server: Server, 
     """Small and large chunks, JSON and bytes, both faces: predictions and samplings, with every kind of answer."""
     server = server if model in {"diabetes", "breast-cancer"} else tiny
     rows = rows_of(server.client, model, 7)
-    regression = model not in {"breast-cancer", "colours"}
+    regression = model != "breast-cancer" and not model.endswith(("colours", "rainbow"))
     last = {"quantiles": [0.05, 0.5, 0.9]} if regression else {"aggregate": "vote"}
     for manners in ({}, {"chunk_rows": 3}, {"chunk_rows": 2, "binary": False}, {"chunk_rows": 4, "binary": True}):
         with face(server.url, **manners) as client:

@@ -64,7 +64,7 @@ def test_a_generated_client_compiles_and_works(server: Server, modules: Path, tm
     assert printed.splitlines() == [
         "[ 'regression' ]",
         "1 100",
-        "199.856 predictive [ '0.05', '0.95' ]",
+        "199.856 conformal [ '0.05', '0.95' ]",
         "1",
         "422 inputs[0]",
     ]

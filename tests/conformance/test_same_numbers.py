@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.http import InferResult
 
+from tests.api.draws import labels_of
 from tests.api.live import Server
 from tests.api.wire import ask
 
@@ -90,6 +91,9 @@ def test_both_codecs_have_the_same_numbers(
     if "quantiles" in native:
         bounds = [native["quantiles"][repr(one)] for one in options["quantiles"]]
         expected["quantiles"] = None if None in bounds else bounds
+    if native.get("prediction_set"):
+        names = labels_of(serving[name], name)
+        expected["prediction_set"] = [[label in one for label in names] for one in native["prediction_set"]]
     for binary in (False, True):
         result = through_the_protocol(serving[name], name, rows, options, binary=binary)
         told = result.get_response()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from models.__main__ import app
 from models.architecture import Mlp, RegressionHead
 from models.description import describe_architecture
+from models.features import Feature, Target
 from models.repository import WEIGHTS, Repository
 from models.training import Hyperparameters, Recipe
 from tests.models.examples import linear_data, version_of
@@ -73,6 +74,7 @@ def test_help_explains_every_command():
     assert answer.code == 0
     for sentence in (
         "train Train recipes, or a table of your own, and publish what comes out as new versions.",
+        "calibrate Fit a version's noise, temperature and conformal quantiles again",
         "list List the models in the store, with every version.",
         "describe Show a model's layers, its dropout sites, and what a row and a sample cost.",
     ):
@@ -92,6 +94,7 @@ def test_help_explains_every_command():
             ],
         ),
         ("list", ["with every version", "Directory that holds the models, or URL", "PENUMBRA_STORE", "Print JSON"]),
+        ("calibrate", ["--data", "--samples", "The weights stay as they are.", "the validation rows of its recipe"]),
         ("describe", ["its newest version by default", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
     ],
 )
@@ -124,6 +127,74 @@ def test_as_a_module():
         "mnist-ff",
     ]
     assert done.stderr == b""
+
+
+# Calibrate
+
+
+def rows_file(tmp_path, count=40):
+    """Rows of linear data, as a user has them."""
+    table = linear_data(count, noise=1.0)
+    lines = [",".join(map(str, [*row, *target])) for row, target in zip(table.inputs, table.targets, strict=True)]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["x1,x2,x3,y", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A store with a model of lines, which no recipe made."""
+    spec = Mlp(inputs=3, hidden=(4,), head=RegressionHead(variance=True))
+    inputs = tuple(Feature(name=name, range=(-3.0, 3.0)) for name in ("x1", "x2", "x3"))
+    outputs = (Target(name="y", mean=100.0, scale=20.0),)
+    repository = Repository(tmp_path / "store")
+    repository.publish(*version_of(spec, name="lines", inputs=inputs, outputs=outputs))
+    return repository
+
+
+def test_calibrate_with_a_file(lines, tmp_path):
+    """Rows of a file make a new version, whose intervals hold for the samples that were asked for."""
+    answer = Answer("calibrate", "lines", "--data", rows_file(tmp_path), "--samples", 20, "--store", lines.root)
+    assert answer.code == 0
+    assert answer.words.startswith("lines published as version 2 sha256:")
+    assert "from 40 rows: temperature" in answer.words
+    assert "for 20 samples" in answer.words
+    assert lines.load("lines").manifest.calibration.conformal.samples == 20
+    again = Answer("calibrate", "lines", "--data", rows_file(tmp_path), "--samples", 20, "--store", lines.root)
+    assert again.words.startswith("lines the same as before: version 2")
+    assert lines.versions("lines") == ("1", "2")
+
+
+def test_calibrate_with_a_recipe(kitchen, tmp_path):
+    """Without a file the validation rows of the recipe are asked: as after training, but for other samples."""
+    store = tmp_path / "store"
+    assert Answer("train", "tiny", "--store", store).code == 0
+    first = Repository(store).load(CLASSIFICATION.name).manifest
+    name = CLASSIFICATION.name
+    assert Answer("calibrate", name, "--store", store).words.startswith(f"{name} the same as before: version 1")
+    answer = Answer("calibrate", f"{name}/1", "--samples", 30, "--store", store)
+    assert answer.words.startswith(f"{name} published as version 2")
+    second = Repository(store).load(name).manifest
+    assert second.weights_sha256 == first.weights_sha256
+    assert second.calibration.conformal.samples == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lines"], "lines was not made by a recipe: give rows that it was not trained with, --data FILE.csv"),
+        (["nobody"], "no model 'nobody'"),
+        (["lines/7"], "no version '7'"),
+        (["lines", "--data", "nowhere.csv"], "nowhere.csv: No such file or directory"),
+    ],
+)
+def test_calibrate_refuses(lines, words, message):
+    """What can't be calibrated is told in a line, and nothing is published."""
+    answer = Answer("calibrate", *words, "--store", lines.root)
+    assert answer.code == 1
+    assert message in answer.errors
+    assert len(answer.errors.splitlines()) == 1
+    assert lines.versions("lines") == ("1",)
 
 
 # List

@@ -25,6 +25,17 @@ def log_density(y, mean, variance):
     return -0.5 * (math.log(2 * math.pi * variance) + (y - mean) ** 2 / variance)
 
 
+def test_members_take_turns():
+    """Sample i of an ensemble is one of member i mod M's, also where they don't come out even."""
+    spec = Mlp(inputs=2, hidden=(8,), dropout=0.5, head=RegressionHead())
+    networks, rows = [module_of(spec, seed) for seed in range(3)], rows_of(4, 2)
+    draws = evaluation.monte_carlo_of_all(networks, rows, 8)
+    assert draws.shape == (8, 4, 1)
+    for member, count in enumerate((3, 3, 2)):
+        own = evaluation.monte_carlo(networks[member], rows, count, seed=member)
+        np.testing.assert_array_equal(draws[member::3], own)
+
+
 @given(finite, finite, variances)
 def test_mixture_of_one(y, mean, variance):
     """A mixture of one component has the normal density."""

@@ -9,7 +9,9 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from models.architecture import ClassificationHead, Mlp, RegressionHead
+from models.calibration import Calibration, Conformal
 from models.features import ClassLabel, Feature, Target
+from models.layers import dropout_sites
 from models.manifest import ANSWERING_PARTS, Distribution, Manifest, Member, ValidationUncertainty, answer_digest
 from tests.models.examples import SMALL, sealed, specs
 
@@ -17,6 +19,9 @@ X = Feature(name="x", range=(-1.0, 1.0))
 Y = Target(name="y", mean=0.0, scale=1.0)
 ONE = Mlp(inputs=1, hidden=(2,), dropout=0.5, head=RegressionHead())
 TWO_CLASSES = Mlp(inputs=1, hidden=(2,), head=ClassificationHead(classes=2))
+HELD = Calibration(
+    conformal=Conformal(samples=100, dropout=(0.5,), rows=30, levels=(0.1, 0.5, 0.9), quantiles=((0.1, 1 / 3, None),))
+)
 BASE = {"inputs": (X,), "outputs": (Y,), "architecture": ONE}
 NOTES = {
     "name": "other",
@@ -71,7 +76,6 @@ def test_digest_in_full():
         {"noise_variance": (1.0,)},
         {"members": (Member(weight=0.5), Member(weight=0.5))},
         {"default_samples": 101},
-        {"calibration": {"temperature": 1.5}},
     ],
     ids=str,
 )
@@ -94,15 +98,19 @@ def test_every_part_is_one_or_the_other():
 
 def test_order_of_keys():
     """The digest does not depend on the order in which a manifest's parts, or a calibration's, are written."""
-    plain = sealed(**BASE, calibration={"a": 1, "b": {"c": 2, "d": 3}}).model_dump(mode="json")
-    turned = dict(reversed(plain.items())) | {"calibration": {"b": {"d": 3, "c": 2}, "a": 1}}
+    plain = sealed(**BASE, calibration=HELD).model_dump(mode="json")
+    turned = dict(reversed(plain.items()))
+    turned["calibration"] = {"conformal": dict(reversed(plain["calibration"]["conformal"].items()))}
     assert answer_digest(turned) == answer_digest(plain)
 
 
 @given(specs())
 def test_json_loses_nothing(spec):
     """A manifest is equal to what its JSON is read back to, and still calls for the same digest."""
-    manifest = sealed(spec, calibration={"table": [0.1, 1e-300, 1 / 3]}, metrics={"test": {"rmse": 0.1}})
+    lists = spec.head.outputs if isinstance(spec.head, RegressionHead) else 1
+    sites = tuple(site.p for site in dropout_sites(spec.layers()))
+    quantiles = HELD.conformal.model_copy(update={"dropout": sites, "quantiles": HELD.conformal.quantiles * lists})
+    manifest = sealed(spec, calibration=Calibration(conformal=quantiles), metrics={"test": {"rmse": 0.1}})
     found = Manifest.model_validate_json(manifest.model_dump_json(indent=2))
     assert found == manifest
     assert found.computed_digest() == manifest.digest

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.calibration import Conformal
 from models.manifest import Manifest
 from models.repository import (
     MANIFEST,
@@ -23,6 +24,8 @@ from models.repository import (
     serialise,
 )
 from tests.models.examples import SMALL, module_of, sealed, version_of
+
+QUANTILES = Conformal(samples=100, dropout=(0.5,), rows=9, levels=(0.9,), quantiles=((1.5,),))
 
 
 def rewrite(folder: Path, weights: bytes) -> None:
@@ -61,7 +64,7 @@ def test_changed_weights(folder, place):
         (("architecture", "dropout", 0), 0.25),
         (("architecture", "activation"), "tanh"),
         (("noise_variance",), [1.0]),
-        (("calibration",), {"temperature": 2.0}),
+        (("calibration",), {"conformal": QUANTILES.model_dump(mode="json")}),
         (("digest",), "sha256:" + "0" * 64),
     ],
 )

@@ -40,6 +40,7 @@ _NUMBERS = {
         "mutual_information": False,
         "variation_ratio": False,
         "votes": True,
+        "prediction_set": True,
     },
 }
 
@@ -64,13 +65,14 @@ def kinds(model: ServedModel) -> list[Kind]:
     manifest = model.manifest
     task, width = manifest.task, len(manifest.outputs)
     head = manifest.architecture.head
+    calibrated = bool(manifest.calibration.all_conformal)
     noisy = manifest.noise_variance is not None or (isinstance(head, RegressionHead) and head.variance)
     return [
         *([Kind("labels", "BYTES", (ANY,))] if task == "classification" else []),
         *(
             Kind(name, "FP64", (ANY, width) if for_each else (ANY,))
             for name, for_each in _NUMBERS[task].items()
-            if noisy or name != "aleatoric_std"
+            if (noisy or name != "aleatoric_std") and (calibrated or name != "prediction_set")
         ),
         *([Kind("quantiles", "FP64", (ANY, ANY, width))] if task == "regression" else []),
         Kind("draws", "FP64", (ANY, ANY, width)),

@@ -27,6 +27,7 @@ from service.api.oip.schemas import (
     ServerReady,
     Statistics,
 )
+from service.engine.uncertainty import ClassificationSummary
 from service.errors import Forbidden
 from service.inference import Inference
 from service.jobs import Prediction, Sampled
@@ -194,6 +195,8 @@ def _inference(request: Request) -> Inference:
 async def _body(model: ServedModel, asked: Asked, answer: Prediction | Sampled) -> tuple[bytes, int | None]:
     """The body, and the length of its JSON where bytes follow it."""
     told = fields.of_sample(model, answer) if isinstance(answer, Sampled) else fields.of_prediction(model, answer)
+    if isinstance(answer, Sampled) and isinstance(answer.summary, ClassificationSummary) and "prediction_set" in told:
+        told["prediction_set"] = answer.summary.prediction_set  # as a tensor: 1 for a class that is in it, else 0
     chosen = outputs.selected(outputs.tensors(told, asked.sampling), asked.outputs, binary=asked.binary)
     head = {
         "model_name": model.manifest.name,

@@ -1,0 +1,1 @@
+"""The published UCI regression protocol, end to end through the service."""
