@@ -34,6 +34,15 @@ def test_a_regression_is_told_with_its_doubt(open_page: Open) -> None:
     assert f"{answer['aleatoric_std'][0][0]:.1f}" in page.text(".doubt")
 
 
+def test_an_interval_that_is_out_of_reach(open_page: Open) -> None:
+    """Calibration rows are too few for some levels: the page says so, and draws the rest."""
+    page = open_page(f"#model=diabetes&x={ROW}&interval=0.99").answered()
+    _, answer, _ = page.summary()
+    assert answer["interval"] == {"level": 0.99, "kind": "conformal", "lower": None, "upper": None}
+    assert "Calibration had too few rows for an interval of 99 %" in page.text(".head .meaning")
+    assert page.text(".head .value").split()[:2] == ["200", "±"]
+
+
 def test_the_sweep_is_the_answer_to_its_rows(open_page: Open) -> None:
     """Each row of the table beside the chart is what the service said of that point, for another input as well."""
     page = open_page(f"#model=diabetes&x={ROW}").answered()
