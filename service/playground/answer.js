@@ -74,7 +74,8 @@ export class AnswerView {
     const [low, high] = [at(lower), at(upper)];
     const [from, to] = spread == null ? [number(low), number(high)] : [pair(low ?? 0, std)[0], pair(high ?? 0, std)[0]];
     const holds = { predictive: "of observations should lie between", conformal: "of observations lie (conformally calibrated) between", epistemic: "of the networks’ means lie between" }[kind];
-    const interval = low == null || high == null ? "One network alone has no spread." : `${percent(summary.interval)} ${holds} ${from} and ${to}.`;
+    const nothing = kind === "conformal" ? `Calibration had too few rows for an interval of ${percent(summary.interval)}.` : "One network alone has no spread.";
+    const interval = low == null || high == null ? nothing : `${percent(summary.interval)} ${holds} ${from} and ${to}.`;
     this.sentence = `${name}: ${value}${spread ? ` plus or minus ${spread}` : ""}${units ? ` ${units}` : ""}. ${interval}`;
     this.brief = spread ? `${value} ± ${spread}` : value;
     fill(this.head,

@@ -47,9 +47,10 @@ function erf(x) {
 }
 
 /** What was fitted on rows that the weights were not. */
-function fitted({ temperature, conformal }) {
+function fitted({ temperature, conformal, conformal_ensemble }) {
+  const held = [conformal, conformal_ensemble].filter(Boolean).map(({ samples, method }) => `${counted(samples, "sample")} by ${method}`);
   const sentences = [
-    conformal ? `Conformal intervals and sets hold for ${counted(conformal.samples, "sample")} by ${conformal.method} at the rates of training; an answer of other settings falls back to the predictive interval.` : null,
+    held.length ? `Conformal intervals and sets hold for ${held.join(" or ")} at the rates of training; an answer of other settings falls back to the predictive interval, and has no set.` : null,
     temperature ? `Temperature ${number(temperature)}.` : null,
   ].filter(Boolean);
   return sentences.length ? h("section", null, h("h3", null, "Calibrated"), sentences.map((sentence) => h("p", null, sentence))) : null;

@@ -12,8 +12,7 @@ from scipy.special import softmax
 from models.calibration import EPSILON
 from tests.api.draws import labels_of, members_variances, mixture_quantiles, same, sampled
 from tests.api.live import Server
-from tests.api.test_stream import streamed
-from tests.api.wire import TINY_ROWS, ask
+from tests.api.wire import TINY_ROWS, ask, streamed
 
 SCALE = np.array([3.0, 200.0])
 QUANTILES = {0.5: [0.7, 0.5], 0.9: [1.75, 3.0]}
@@ -216,7 +215,7 @@ def test_running_answers_are_calibrated_where_they_have_the_samples(tiny: Server
         return answer["interval"]["kind"] == "conformal" if "interval" in answer else bool(answer["prediction_set"])
 
     for samples in (20, 40):
-        told = streamed(tiny, model, inputs=TINY_ROWS, seed=3, samples=samples)
+        told = streamed(tiny.client, model, inputs=TINY_ROWS, seed=3, samples=samples)
         answers = [orjson.loads(data) for _, data in told]
         assert [holds(answer) for answer in answers] == [answer["samples"] == 20 for answer in answers]
         assert told[-1][1] == orjson.dumps(asked(tiny, model, samples=samples))

@@ -15,30 +15,9 @@ from service import jobs
 from service.blocks import BLOCK, ends
 from tests.api.inside import running
 from tests.api.live import Server
-from tests.api.wire import ROW, TINY_ROWS, ask, assert_problem, rows_of, send
+from tests.api.wire import ROW, TINY_ROWS, ask, assert_problem, events, rows_of, send, streamed
 
 RUNNING = TypeAdapter(schemas.RunningRegressionSample | schemas.RunningClassSample)
-
-
-def events(text: str) -> list[tuple[str, bytes]]:
-    """The (name, data) of every event in a finished stream."""
-    found = []
-    *whole, rest = text.split("\n\n")
-    assert rest == ""
-    for event in whole:
-        name, data = event.split("\n")
-        assert name.startswith("event: ")
-        assert data.startswith("data: ")
-        found.append((name.removeprefix("event: "), data.removeprefix("data: ").encode()))
-    return found
-
-
-def streamed(server: Server, model: str, **fields: Any) -> list[tuple[str, bytes]]:
-    """The events that a good request gets."""
-    answer = send(server.client, f"/v1/models/{model}/sample/stream", orjson.dumps(fields))
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "text/event-stream"
-    return events(answer.text)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +43,7 @@ def test_a_stream_ends_with_the_answer_of_sample(
     server = servers[model]
     body = {"inputs": rows_of(server.client, model), "seed": 5, **options}
     waited = send(server.client, f"/v1/models/{model}/sample", orjson.dumps(body)).content
-    *before, (last, data) = streamed(server, model, **body)
+    *before, (last, data) = streamed(server.client, model, **body)
     assert (last, data) == ("answer", waited)
     used = orjson.loads(waited)["samples"]
     assert [name for name, _ in before] == ["running"] * len(before)
@@ -75,7 +54,7 @@ def test_a_stream_ends_with_the_answer_of_sample(
 def test_what_runs_is_what_so_many_samples_say(server: Server, model: str) -> None:
     """After each block: the answer that this number of samples gives, and how far it has come; never the draws."""
     rows = rows_of(server.client, model)
-    *blocks, _ = streamed(server, model, inputs=rows, seed=3, samples=100, return_draws=True)
+    *blocks, _ = streamed(server.client, model, inputs=rows, seed=3, samples=100, return_draws=True)
     told = [orjson.loads(data) for _, data in blocks]
     assert [one.pop("progress") for one in told] == [{"samples": n, "of": 100} for n in (32, 64, 96, 100)]
     for one in told:

@@ -61,3 +61,24 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert problem["request_id"]
     assert problem["request_id"] == response.headers["x-request-id"]
     return problem
+
+
+def events(text: str) -> list[tuple[str, bytes]]:
+    """The (name, data) of every event in a finished stream."""
+    found = []
+    *whole, rest = text.split("\n\n")
+    assert rest == ""
+    for event in whole:
+        name, data = event.split("\n")
+        assert name.startswith("event: ")
+        assert data.startswith("data: ")
+        found.append((name.removeprefix("event: "), data.removeprefix("data: ").encode()))
+    return found
+
+
+def streamed(client: httpx.Client, model: str, **fields: Any) -> list[tuple[str, bytes]]:
+    """The events that a good request gets."""
+    answer = send(client, f"/v1/models/{model}/sample/stream", orjson.dumps(fields))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/event-stream"
+    return events(answer.text)

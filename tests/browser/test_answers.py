@@ -25,13 +25,22 @@ def test_a_regression_is_told_with_its_doubt(open_page: Open) -> None:
     """The sentence has the mean, its standard deviation and the interval of the answer to the row itself."""
     page = open_page(f"#model=diabetes&x={ROW}&seed=7").answered()
     _, answer, _ = page.summary()
-    assert page.text(".head .value").split() == ["200", "±", "61", "score"]
+    assert page.text(".head .value").split() == ["200", "±", "60", "score"]
     assert round(answer["mean"][0][0]) == 200
-    assert round(answer["std"][0][0]) == 61
-    assert "between 100 and 300" in page.text(".head .meaning")
+    assert round(answer["std"][0][0]) == 60
+    assert "between 103 and 297" in page.text(".head .meaning")
     assert "full network alone says 198" in page.text(".head .meaning")
     assert f"{answer['epistemic_std'][0][0]:.1f}" in page.text(".doubt")
     assert f"{answer['aleatoric_std'][0][0]:.1f}" in page.text(".doubt")
+
+
+def test_an_interval_that_is_out_of_reach(open_page: Open) -> None:
+    """Calibration rows are too few for some levels: the page says so, and draws the rest."""
+    page = open_page(f"#model=diabetes&x={ROW}&interval=0.99").answered()
+    _, answer, _ = page.summary()
+    assert answer["interval"] == {"level": 0.99, "kind": "conformal", "lower": None, "upper": None}
+    assert "Calibration had too few rows for an interval of 99 %" in page.text(".head .meaning")
+    assert page.text(".head .value").split()[:2] == ["200", "±"]
 
 
 def test_the_sweep_is_the_answer_to_its_rows(open_page: Open) -> None:
@@ -106,13 +115,13 @@ def test_an_answer_grows_while_it_is_looked_at(open_page: Open, server: Server) 
 def test_a_classification_shows_votes_and_doubt(open_page: Open) -> None:
     """The README's digit: votes, probabilities and both parts of the doubt are those of its example."""
     page = open_page(f"#model=digits&image={README_DIGIT}&seed=1").answered()
-    assert page.text(".head .value").split() == ["1", "72", "%"]
+    assert page.text(".head .value").split() == ["1", "69", "%"]
     assert "76 of 100 thinned networks vote for it; 22 for 6" in page.text(".head .meaning")
-    assert "full network alone says 1 with 89 %" in page.text(".head .meaning")
+    assert "full network alone says 1 with 84 %" in page.text(".head .meaning")
     votes = page.page.locator(".committee tbody tr td:last-child").all_inner_texts()
     assert votes == ["0", "76", "2", "0", "0", "0", "22", "0", "0", "0"]
-    assert "0.284 nats" in page.text(".doubt")
-    assert "0.782 of 2.30 nats" in page.text(".doubt")
+    assert "0.250 nats" in page.text(".doubt")
+    assert "0.874 of 2.30 nats" in page.text(".doubt")
     assert page.page.locator(".committee tr.is-first .one").count() == 40
 
 

@@ -138,7 +138,7 @@ def test_every_control_can_be_reached_and_is_seen_to_be(open_page: Open) -> None
 def test_the_answer_is_read_aloud_once_it_is_there(open_page: Open) -> None:
     """The status has the whole sentence; the chart has a name; tables have heads."""
     page = open_page("#model=diabetes").answered()
-    expect(page.page.locator("#spoken")).to_contain_text("progression: 145 plus or minus 56 score.")
+    expect(page.page.locator("#spoken")).to_contain_text("progression: 145 plus or minus 55 score.")
     assert page.page.get_by_role("img", name="Chart. progression over bmi").count() == 1
 
 

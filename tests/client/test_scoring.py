@@ -295,3 +295,31 @@ def test_a_server_that_fails_leaves_what_is_done(rude: Callable[..., Rude], tmp_
     ):
         score(client, Job("diabetes"), rows("rows.csv"), out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("result", ["out.csv", "out.parquet"])
+def test_prediction_sets_are_texts_in_files(server: Server, tmp_path: Path, result: str, missing: bool) -> None:
+    """The labels of a set stand in one cell, in the classes' order; without a calibration there is no such column."""
+    pixels = np.random.default_rng(0).integers(0, 17, (40, 64)).astype(float)
+    with Client(server.url) as client:
+        table = pd.DataFrame(pixels, columns=client.model("digits").input_names)
+        sets = client.sample("digits", pixels, seed=7, interval=0.99).prediction_set
+        assert sets is not None
+        assert max(map(len, sets)) > 1
+        if missing:
+            table.iloc[3, 5] = np.nan
+        source, out = tmp_path / "rows.csv", tmp_path / result
+        table.to_csv(source, index=False)
+        asked = Job("digits", options={"seed": 7, "interval": 0.99}, missing="blank", batch_rows=16)
+        score(client, asked, source, out)
+        written = pd.read_parquet(out) if out.suffix == ".parquet" else pd.read_csv(out, dtype={"prediction_set": str})
+        cells = written["prediction_set"].tolist()
+        assert [cell for cell in cells if isinstance(cell, str)] == [
+            "|".join(each) for row, each in enumerate(sets) if not missing or row != 3
+        ]
+        short = tmp_path / f"short-{result}"
+        score(client, Job("digits", options={"seed": 7, "samples": 20}, missing="blank"), source, short)
+        names = (pd.read_parquet(short) if out.suffix == ".parquet" else pd.read_csv(short)).columns
+    assert "label" in names
+    assert "prediction_set" not in names
