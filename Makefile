@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, try:'
@@ -40,6 +40,11 @@ sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: 
 	$(VENV)/bin/pip --python build/serve/bin/python --disable-pip-version-check --quiet install -c constraints.txt -r build/serve.txt
 	$(RUN) deploy/image/slim.py build/serve/lib/python3*/site-packages
 	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.cdx.json build/serve/bin/python
+
+keys.jsonl: $(VENV)/.serve ## Make API keys, hashes here: all may be done with yours, which is printed; Prometheus reads
+	@$(RUN) -m service keys add prometheus --scopes read --file $@ >prometheus.key
+	@echo 'Your key, which is not shown again:'
+	@$(RUN) -m service keys add me --scopes read,infer,admin --file $@
 
 image: ## Build the container image (needs docker)
 	docker build --tag penumbra .
@@ -88,7 +93,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,tracing,train,dev,conformance]'
+	$(PIP) install -c constraints.txt --editable '.[serve,jwt,tracing,train,dev,conformance]'
 	@touch $@
 
 .PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean

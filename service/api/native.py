@@ -32,7 +32,8 @@ Version = Annotated[str, Path(examples=["1"])]
 @router.get("/models", response_model=ModelList)
 async def list_models(request: Request) -> Any:
     """Every model, sorted by name, with the version that is served by default."""
-    return ModelList(models=[_entry(name, versions) for name, versions in _inference(request).catalogue.models.items()])
+    models, sees = _inference(request).catalogue.models, request.state.caller.sees
+    return ModelList(models=[_entry(name, versions) for name, versions in models.items() if sees(name)])
 
 
 @router.get("/models/{name}", response_model=ModelDescription, responses=PROBLEMS(404, 503))

@@ -7,6 +7,7 @@ carries at most ten complaints and stays under 4 KB.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -18,10 +19,12 @@ from starlette.responses import Response
 
 from models.features import InvalidRows
 from service import errors
+from service.access.callers import EVERYBODY_SEES
 from service.api.edge import Answer, Headers
 
 MEDIA_TYPE = b"application/problem+json"
 _CLOSE = (b"connection", b"close")
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="penumbra"')
 _LONGEST_TEXT = 250
 _LARGEST_BODY = 4000
 _PROTOCOL = re.compile(r"/v2(/|$)")
@@ -35,9 +38,11 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidRows, 422, "invalid-request"),
     (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnsupportedMedia, 415, "unsupported-media"),
+    (errors.Unauthenticated, 401, "unauthenticated"),
     (errors.Forbidden, 403, "forbidden"),
     (errors.UnknownModel, 404, "unknown-model"),
     (errors.NotApplicable, 409, "not-applicable"),
+    (errors.RateExceeded, 429, "rate-exceeded"),
     (errors.QueueFull, 503, "queue-full"),
     (errors.ShuttingDown, 503, "shutting-down"),
     (errors.ModelNotReady, 503, "model-not-ready"),
@@ -56,17 +61,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def of(error: Exception, request_id: bytes, path: str) -> Answer:
-    """The problem that a known error is, in the form of the path's protocol."""
+def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], bool] = EVERYBODY_SEES) -> Answer:
+    """The problem that a known error is, in the form of the path's protocol; `sees` says which models it may name."""
     status, kind = next((status, name) for known, status, name in TABLE if isinstance(error, known))
     headers = []
     if isinstance(error, errors.Unavailable):
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if status in (400, 413):
+    if status == 401:
+        headers.append(_CHALLENGE)
+    if status in (400, 401, 413):
         # What is left of the body won't be read: the connection can't be used again.
         headers.append(_CLOSE)
     complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
     detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
+    if isinstance(error, errors.UnknownModel) and error.models is not None:
+        detail += f"; there are: {', '.join(filter(sees, error.models)) or 'none'}"
     return _problem(path, request_id, status, detail, headers, kind, complaints)
 
 
@@ -75,6 +84,13 @@ def of_bug(request_id: bytes, path: str) -> Answer:
     detail = f"an internal error; please report it with the request id {request_id.decode()}"
     # The server drops the connection after a bug: said, so that no other request is sent on it.
     return _problem(path, request_id, 500, detail, [_CLOSE], "bug")
+
+
+def unreadable(status: int, detail: str, request_id: bytes, path: str) -> Answer:
+    """The problem of bytes that are no request; the connection is closed after it."""
+    answer = _problem(path, request_id, status, detail, [_CLOSE], "malformed-request" if status == 400 else "")
+    answer.headers.append((b"x-request-id", request_id))
+    return answer
 
 
 def _problem(
@@ -111,7 +127,8 @@ def _error(said: str) -> bytes:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return _response(of(error, _id(request), request.scope["path"]))
+    sees = request.scope["state"]["caller"].sees
+    return _response(of(error, _id(request), request.scope["path"], sees))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

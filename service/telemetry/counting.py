@@ -20,7 +20,7 @@ from models.features import Float64
 from models.manifest import Distribution, Quantity
 from service.engine.mask_cache import MaskCache
 from service.engine.uncertainty import RegressionSummary
-from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
+from service.errors import CallerGone, DeadlineExceeded, QueueFull, RateExceeded, ShuttingDown
 from service.jobs import Job, Sampled
 from service.served import ServedModel
 from service.telemetry import catalogue, drift
@@ -33,6 +33,7 @@ _SHED: dict[type[Exception], str] = {
     DeadlineExceeded: "deadline",
     CallerGone: "client_gone",
     ShuttingDown: "shutting_down",
+    RateExceeded: "rate",
 }
 _HISTOGRAMS: dict[Quantity, Family] = {
     "predictive_std": catalogue.PREDICTIVE_STD,
