@@ -41,7 +41,7 @@ sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: 
 	$(RUN) deploy/image/slim.py build/serve/lib/python3*/site-packages
 	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.cdx.json build/serve/bin/python
 
-keys.jsonl: $(VENV)/.serve ## Make API keys, hashes here: all may be done with yours, which is printed; Prometheus reads
+keys.jsonl: | $(VENV)/.serve ## Make API keys: yours is printed, the one of Prometheus kept beside; here are the hashes
 	@$(RUN) -m service keys add prometheus --scopes read --file $@ >prometheus.key
 	@echo 'Your key, which is not shown again:'
 	@$(RUN) -m service keys add me --scopes read,infer,admin --file $@

@@ -119,9 +119,11 @@ class Tokens:
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
-    """Whom a token is about; scopes of other services are none of ours. Raises ValueError where a claim is no text."""
+    """Whom a token is about; scopes of other services are none of ours. Raises ValueError."""
     granted = claims.get("scope", claims.get("scp", ""))
-    words = granted.split() if isinstance(granted, str) else list(granted)
+    words = granted.split() if isinstance(granted, str) else granted
+    if not isinstance(words, list):
+        raise ValueError("scope is no text and no list")  # noqa: TRY004 - as every claim that is not what it should be
     scopes = frozenset(scope for scope in Scope if scope.value in words)
     models = claims.get("penumbra_models")
     if models is not None and not (isinstance(models, list) and all(isinstance(name, str) for name in models)):
