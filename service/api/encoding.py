@@ -16,7 +16,7 @@ _SLICE = 50_000
 
 async def encode(fields: Mapping[str, Any]) -> bytes:
     """The JSON object of these fields, in their order; arrays are NumPy's."""
-    if sum(map(_numbers, fields.values())) <= _SLICE:
+    if _numbers(fields) <= _SLICE:
         return _dumps(fields)
     return await to_thread.run_sync(lambda: b"".join(_pieces(fields)))
 
@@ -26,13 +26,18 @@ def _dumps(value: Any) -> bytes:
     return orjson.dumps(value, default=np.ascontiguousarray, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _numbers(value: Any) -> int:
-    kind = type(value)
-    if kind is np.ndarray:
-        return int(value.size)
-    if kind is list:
-        return sum(map(_numbers, value)) if value and type(value[0]) is dict else 0
-    return sum(map(_numbers, value.values())) if kind is dict else 0
+def _numbers(fields: Mapping[str, Any]) -> int:
+    """Numbers in the arrays of an object, of objects in it, and of those that are listed in it."""
+    count = 0
+    for value in fields.values():
+        kind = type(value)
+        if kind is np.ndarray:
+            count += value.size
+        elif kind is dict:
+            count += _numbers(value)
+        elif kind is list and value and type(value[0]) is dict:
+            count += sum(map(_numbers, value))
+    return count
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
