@@ -34,6 +34,14 @@ docs: $(VENV)/.dev ## Rewrite what is generated in docs/
 	$(RUN) -m service.reference docs/operations.md
 	$(RUN) -m service.telemetry >docs/metrics.md
 
+harden: $(VENV)/.dev $(VENV)/.kernel ## Run the thirty checks of SECURITY.md: half an hour (HARDEN_SHARE=0.1 for less)
+	$(RUN) -m tests.harden
+
+audit: $(VENV)/.dev ## Look up known holes in the pinned packages, and list licences: build/licences.md (needs the network)
+	mkdir -p build && test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 pip-licenses==5.5.5; }
+	build/audit/bin/pip-licenses --python $(RUN) --format markdown --with-urls --order license >build/licences.md
+	build/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
 	$(RUN) deploy/image/requirements.py pyproject.toml >build/serve.txt
@@ -96,4 +104,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,jwt,tracing,train,dev,conformance]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-startup clean
+.PHONY: help serve test check kernel train docs sbom image image-check harden audit bench bench-http bench-binary bench-overhead bench-peers bench-startup clean

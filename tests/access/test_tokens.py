@@ -141,7 +141,7 @@ def test_keys_that_are_none_are_told(tmp_path: Path, text: str) -> None:
 
 
 class _Provider(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """The keys."""
         body = jwks(*KEYS).encode()
         self.send_response(200)
