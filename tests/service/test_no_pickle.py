@@ -1,4 +1,4 @@
-"""Nothing that the service does can run code out of a file: no pickle is read, and what lies in the store is not looked at."""
+"""Nothing that the service does can run code out of a file: no pickle is read, whatever lies in the store."""
 
 from __future__ import annotations
 
