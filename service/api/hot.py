@@ -157,14 +157,12 @@ class Hot:
 
 def _looked_at(headers: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], bytes]:
     """The headers that are looked at here, and one of them that stands there twice, or nothing."""
-    sent: dict[bytes, bytes] = {}
-    twice = b""
-    for name, value in headers:
-        if name in _LOOKED_AT:
-            if name in sent and name in SINGLE:
-                twice = name
-            sent.setdefault(name, value)
-    return sent, twice
+    found = [header for header in headers if header[0] in _LOOKED_AT]
+    sent = dict(found)
+    if len(sent) == len(found):
+        return sent, b""
+    names = [name for name, _ in found]
+    return dict(reversed(found)), next((name for name in names if name in SINGLE and names.count(name) > 1), b"")
 
 
 def _last_part(path: str) -> str:

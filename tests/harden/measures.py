@@ -152,7 +152,12 @@ def large_bodies() -> Figure:
     """200 MB, announced and in chunks, a few times over."""
 
     async def measure(server: Server) -> Figure:
-        await closed_loop(server, 4, 1)
+        # What the largest body that is taken leaves with the allocator is not what this is about.
+        largest = orjson.dumps({"inputs": [ROW]}) + b" " * (4 * 2**20 - 1000)
+        for _ in range(3):
+            server.client.post(
+                "/v1/models/diabetes/predict", content=largest, headers={"Content-Type": "application/json"}
+            )
         before, statuses = memory(server), set()
         for _ in range(5):
             for content in (b" " * 200_000_000, (b" " * 2**20 for _ in range(200))):
