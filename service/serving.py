@@ -29,7 +29,7 @@ from models.repository import Repository
 from service.access.access import Access
 from service.access.keys import WrongKeys
 from service.agreement import Agreement, Shared
-from service.api.guard import LOOPBACK_HOSTS
+from service.api.guard import LOCAL
 from service.app import access_of, create_app, new_loader
 from service.catalogue import stored
 from service.engine.evaluate import use_one_thread
@@ -150,9 +150,7 @@ def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
             "PENUMBRA_KEYS_FILE); or let everybody ask: --allow-anonymous true (or PENUMBRA_ALLOW_ANONYMOUS)"
         )
     if settings.loopback and not settings.allowed_hosts:
-        # A page from elsewhere, whose name was made to lead here, must not ask in its reader's place.
-        hosts = ",".join((*LOOPBACK_HOSTS, settings.host))
-        settings = settings.model_copy(update={"allowed_hosts": hosts})
+        settings = settings.model_copy(update={"allowed_hosts": LOCAL})
     return settings, access
 
 

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         str,
         Field(
             description="Names under which the service may be asked, with commas between; *.example.com for all below "
-            "it. By default any, and on a loopback address only localhost and loopback addresses."
+            "it, local for addresses and names without a dot, which is the default on loopback. Elsewhere any is."
         ),
     ] = ""
     tls_cert: Annotated[str, Field(description="File of a certificate and its chain (PEM): serve HTTPS.")] = ""
@@ -219,6 +219,7 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
     complaints = []
     for name in sorted(environment):
         if name.startswith(_PREFIX) and name not in known and not _OF_OTHERS.fullmatch(name):
-            close = get_close_matches(name, known, 1)
-            complaints.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+            # What all have in common makes none of them alike.
+            close = get_close_matches(name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1)
+            complaints.append(f"{name} is not a setting" + (f"; did you mean {_PREFIX}{close[0]}?" if close else ""))
     return complaints

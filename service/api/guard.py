@@ -26,7 +26,10 @@ _OF_ALL = frozenset(("/metrics",))
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{1,5})?")
 _MOST_HOSTS = 1024
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+# Names that nobody can have registered, as they have no dot, and addresses: for a service on loopback, where a page
+# whose name was made to lead here must not ask in its reader's place.
+LOCAL = "local"
+_LOCAL_NAME = re.compile(r"[^.]+|[0-9.]+|\[.*\]")
 # Headers that stand at most once: of two, another server might take the other one.
 SINGLE = frozenset(
     (
@@ -46,15 +49,15 @@ SINGLE = frozenset(
 class Guard:
     """Looks at every request's host, headers and key.
 
-    Without `access` nobody needs a key; without `hosts` any well-formed one will do. `pages` says whether there are any
-    that are open.
+    Without `access` nobody needs a key; without `hosts` any well-formed one will do, and `local` among them stands for
+    all that only this machine or network can mean. `pages` says whether there are any that are open.
     """
 
     def __init__(self, access: Access | None = None, hosts: Sequence[str] = (), *, pages: bool = True) -> None:
         self._access = access
         self._names = frozenset(host for host in hosts if not host.startswith("*."))
         self._endings = tuple(host.removeprefix("*") for host in hosts if host.startswith("*."))
-        self._any = not hosts
+        self._any, self._local = not hosts, LOCAL in hosts
         self._pages = pages
         self._good: set[bytes] = set()  # hosts as they were sent
 
@@ -92,7 +95,8 @@ class Guard:
             known = True
         else:
             name = found[1].decode().lower()
-            known = name in self._names or (bool(self._endings) and name.endswith(self._endings))
+            local = self._local and _LOCAL_NAME.fullmatch(name) is not None
+            known = local or name in self._names or (bool(self._endings) and name.endswith(self._endings))
         if not known:
             raise MalformedRequest("the Host header names another service; see the setting allowed-hosts")
         if path not in HEALTH and len(self._good) < _MOST_HOSTS:

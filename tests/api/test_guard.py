@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.access.callers import Scope
-from service.api.guard import HEALTH, LOOPBACK_HOSTS, Guard, scope_of
+from service.api.guard import HEALTH, LOCAL, Guard, scope_of
 from service.app import create_app
 from service.errors import MalformedRequest
 from service.settings import Settings
@@ -204,6 +204,7 @@ async def test_a_rate_is_per_key_and_says_when_to_come_back(tmp_path: Path) -> N
         assert 'penumbra_shed_total{reason="rate"} 7.0' in metrics
 
 
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 GOOD_HOSTS = [
     "localhost",
     "LocalHost:80",
@@ -250,6 +251,15 @@ def test_another_host_is_refused(host: str) -> None:
         admit(Guard(), host)
 
 
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:80", "box", "192.0.2.1:8000"])
+def test_local_is_what_nobody_can_register(host: str) -> None:
+    """Addresses, and names without a dot; every other name could be somebody's who wishes no good."""
+    assert scope_after(host, LOCAL)["state"]
+    for foreign in ("evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "1.2.3.a", "box."):
+        with pytest.raises(MalformedRequest):
+            scope_after(foreign, LOCAL)
+
+
 @given(st.text(max_size=30))
 def test_no_host_is_good_by_accident(host: str) -> None:
     """What passes a list of one name is that name, with or without a port."""
@@ -273,7 +283,7 @@ def admit(guard: Guard, host: str) -> dict[str, dict[str, object]]:
 
 
 def test_a_page_from_elsewhere_can_not_ask(server: Server) -> None:
-    """A service on loopback takes no other name: one that was made to lead here is 400, but for health."""
+    """A service on loopback takes no name that leads here by somebody else's will: 400, but for health."""
     evil = {"Host": "evil.test"}
     for answer in (
         server.client.get("/v1/models", headers=evil),

@@ -219,7 +219,7 @@ def _quiet_lines(port: int, settings: dict[str, str]) -> list[str]:
     while process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port)) as caller:
-                caller.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                caller.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 if caller.recv(65536).startswith(b"HTTP/1.1 200"):
                     break
         except ConnectionError:
