@@ -9,7 +9,7 @@ import orjson
 import pytest
 import torch
 
-from models.features import standardise
+from models.mixed import standardise
 from models.networks import build
 from models.repository import Repository
 from tests.api.draws import same, sampled
