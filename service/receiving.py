@@ -1,18 +1,22 @@
 """Connections as uvicorn keeps them, but for callers who are slow, or do not speak HTTP.
 
-A request must have arrived within a time, headers and body each; a caller must take something of its answer within that
-time; headers are bounded; what can't be read as HTTP is answered once, in the form of all problems, and the connection
-closed. One look a second at all connections does what a timer for each request would do, for less. Knows nothing of
-what is asked.
+A request must have arrived within a time, headers and body each; of an answer, or of a stream, some bytes must arrive
+within any such time, however few; headers are bounded; what can't be read as HTTP is answered once, in the form of all
+problems, and the connection closed. One look a second at all connections does what a timer for each request would do,
+for less. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import secrets
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -36,9 +40,11 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # Since when the caller owes us the rest of something: headers, or a body; or we wait for it to read.
+        # Since when the caller owes us the rest of something: headers, or a body.
         self.owing: float | None = None
-        self.stalled: float | None = None
+        # What it had yet to take when that last became another, and since when.
+        self._left: tuple[int, int] | None = None
+        self._stalled = 0.0
         self._in_headers, self._size = True, 0
         self._refusal: tuple[int, str] | None = None
         self.url = b""
@@ -94,24 +100,17 @@ class Protocol(HttpToolsProtocol):
         self._in_headers, self.owing = True, None
         super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().pause_writing()
-        self.stalled = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().resume_writing()
-        self.stalled = None
-
-    def look(self, before: float) -> None:
-        """Closes the connection if its caller has owed us something since `before`."""
-        if self.transport.is_closing():
-            return
-        if self.stalled is not None and self.stalled < before:
+    def look(self, now: float, patience: float) -> None:
+        """Closes the connection if its caller has owed us something, or taken nothing, for that many seconds."""
+        if (left := self._untaken()) != self._left:
+            self._left, self._stalled = left, now
+        before = now - patience
+        if left is not None and self._stalled < before:
             # Nor shall the system keep for it what it does not take.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
             self.transport.abort()
+        elif self.transport.is_closing():
+            return
         # While we do not read, it is not the caller who is slow.
         elif self.owing is not None and self.owing < before and not self.flow.read_paused:
             if not self.url and not self._size:
@@ -119,6 +118,16 @@ class Protocol(HttpToolsProtocol):
                 return
             self._refuse(408, "the request did not arrive in time")
             self.send_400_response("")
+
+    def _untaken(self) -> tuple[int, int] | None:
+        """Bytes that wait here, and that the system has and the caller's has not: of those it can hold megabytes."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            return None
+        unheard = bytearray(4)
+        with suppress(OSError):  # not every system says so
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unheard)
+        return waiting, int.from_bytes(unheard, sys.byteorder)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say nothing
         """See HttpToolsProtocol: the connection ends, with an answer where none has begun."""
@@ -152,7 +161,7 @@ async def look_after(connections: Iterable[Any], patience: float) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        before = loop.time() - patience
+        now = loop.time()
         for connection in list(connections):
             if isinstance(connection, Protocol):
-                connection.look(before)
+                connection.look(now, patience)

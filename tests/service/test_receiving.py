@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
+import socket
 from collections.abc import Callable, Iterator
+from itertools import count, islice
 
 import orjson
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from service.receiving import MOST_HEADER_BYTES, MOST_HEADERS
+from service.receiving import MOST_HEADER_BYTES, MOST_HEADERS, Protocol
 from tests.api.live import Server
 from tests.api.wire import ROW
 from tests.service.raw import PATIENCE, Wire, exchange
@@ -197,15 +202,81 @@ def test_who_sends_a_byte_now_and_then_is_let_go_too(brisk: Server) -> None:
     assert said == b"HTTP/1.1 408"
 
 
-def test_who_takes_nothing_of_an_answer_is_let_go(brisk: Server) -> None:
+MANY = [number / 33 for number in range(1, 33)]
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [(b"/sample", {"samples": 1000, "return_draws": True}), (b"/sample/stream", {"samples": 2000, "quantiles": MANY})],
+    ids=["answer", "stream"],
+)
+def test_who_takes_nothing_of_an_answer_is_let_go(
+    brisk: Server, path: bytes, options: dict[str, object], close: bytes
+) -> None:
     """An answer that nobody reads does not stay in memory: the connection is cut in the middle of it."""
-    asked = orjson.dumps({"inputs": [ROW] * 1000, "samples": 1000, "seed": 1, "return_draws": True})
+    asked = orjson.dumps({"inputs": [ROW] * 1000, "seed": 1, **options})
+    post = POST.replace(b"/sample", path) + close
     with Wire(brisk.url) as wire:
-        wire.send(POST + b"Content-Length: %d\r\n\r\n" % len(asked) + asked)
+        wire.send(post + b"Content-Length: %d\r\n\r\n" % len(asked) + asked)
         poll = select.poll()
         poll.register(wire.socket, select.POLLHUP | select.POLLERR)
         assert poll.poll(1000 * PATIENCE)
     assert brisk.client.get("/health/live").status_code == 200
+
+
+async def connection() -> tuple[Protocol, socket.socket]:
+    """A connection as the service has it, and its caller's side, which holds little of what it does not read."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.socket()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        far.connect(listening.getsockname())
+        near, _ = listening.accept()
+    config = uvicorn.Config(lambda *_: None, http=Protocol, lifespan="off")
+    config.load()
+    _, protocol = await loop.connect_accepted_socket(lambda: Protocol(config, ServerState(), {}, loop), near)
+    protocol.owing = None  # it has asked
+    far.setblocking(False)  # noqa: FBT003
+    return protocol, far
+
+
+@pytest.mark.parametrize("closing", [False, True])
+async def test_who_takes_a_little_is_not_let_go(closing: bool) -> None:
+    """However slowly, and also when nothing is to follow; who then takes nothing for too long is."""
+    protocol, far = await connection()
+    hours = count(0.0, 3600.0)
+    with far:
+        protocol.transport.write(bytes(1 << 24))
+        if closing:
+            protocol.transport.close()
+        for now in islice(hours, 20):
+            protocol.look(now, 3599)
+            await taken(far, 1 << 18)
+        assert protocol in protocol.connections
+        while protocol in protocol.connections:
+            protocol.look(next(hours), 3599)
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionResetError):
+            await taken(far, 1 << 24)
+
+
+async def test_who_has_taken_all_owes_nothing() -> None:
+    """However long nothing more is asked: that is another clock's concern."""
+    protocol, far = await connection()
+    with far:
+        protocol.transport.write(b"canary")
+        await taken(far, 6)
+        for hour in range(3):
+            protocol.look(3600.0 * hour, 1)
+        assert not protocol.transport.is_closing()
+        protocol.transport.close()
+
+
+async def taken(far: socket.socket, size: int) -> None:
+    """Takes so much of what has been sent."""
+    while size > 0:
+        size -= len(await asyncio.get_running_loop().sock_recv(far, size))
 
 
 def test_a_patient_caller_is_not_let_go_for_our_slowness(start_server: Callable[..., Server]) -> None:
