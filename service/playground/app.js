@@ -133,7 +133,7 @@ function shown(question, step) {
   at("brief").textContent = answer.brief;
   at("answer").dataset.shown = addressOf(question.state, question.manifest);
   at("answer").dataset.samples = step.answer.samples;
-  at("answer").dataset.done = step.done;
+  at("answer").dataset.done = step.done && !asking.wanted; // of a question that is overtaken nobody waits for the end
   if (step.done) spoken(answer.spoken);
 }
 

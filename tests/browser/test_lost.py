@@ -57,7 +57,7 @@ def test_a_service_that_is_gone_from_the_start(open_page: Open, relay: Relay) ->
     """The page that was loaded before it went says so when another model is asked for, and opens it later."""
     page = open_page("#model=diabetes", base=relay.url, may_lose_it=True).answered()
     relay.cut()
-    page.page.get_by_role("link", name="digits").click()
+    page.page.get_by_role("link", name="digits", exact=True).click()
     expect(page.page.get_by_role("alert")).to_contain_text("stopped answering")
     relay.mend()
     page.page.get_by_role("button", name="Try again").click()

@@ -108,14 +108,21 @@ def test_an_answer_passes_unchanged(nginx: Nginx, guarded: tuple[Server, dict[st
 
 
 def test_refusals_are_the_services(nginx: Nginx, guarded: tuple[Server, dict[str, str]]) -> None:
-    """Keys are asked for behind it, and bodies that are too large are refused there."""
+    """Keys are asked for behind it; bodies that are too large do not get there, and the answer has the same form."""
     assert_problem(nginx.client.post(SAMPLE, json={}), 401)
     large = nginx.client.post(
         SAMPLE,
         content=b" " * (4 * 2**20 + 1),
         headers={**bearer(guarded[1]["alice"]), "Content-Type": "application/json"},
     )
-    assert_problem(large, 413)
+    assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
+    assert large.json().items() >= {"status": 413, "detail": "the body is too large", "errors": []}.items()
+    largest = nginx.client.post(
+        SAMPLE,
+        content=b" " * (4 * 2**20 - 2) + b"{}",
+        headers={**bearer(guarded[1]["alice"]), "Content-Type": "application/json"},
+    )
+    assert_problem(largest, 422)
 
 
 def test_metrics_are_not_for_callers(nginx: Nginx, guarded: tuple[Server, dict[str, str]]) -> None:
