@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… for another port)
 	@echo 'Once it is up, open http://127.0.0.1:$(PORT) in a browser, or try:'
@@ -46,12 +46,25 @@ vendor: ## Fetch the playground's chart library and typeface again, as vendor/pa
 pictures: $(VENV)/.dev $(VENV)/.kernel ## Take the pictures of the playground in docs/images again (needs a browser)
 	$(RUN) -m tests.browser.pictures
 
+harden: $(VENV)/.dev $(VENV)/.kernel ## Run the thirty checks of SECURITY.md: half an hour (HARDEN_SHARE=0.1 for less)
+	$(RUN) -m tests.harden
+
+audit: $(VENV)/.dev ## Look up known holes in the pinned packages, and list licences: build/licences.md (needs the network)
+	mkdir -p build && test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 pip-licenses==5.5.5; }
+	build/audit/bin/pip-licenses --python $(RUN) --format markdown --with-urls --order license >build/licences.md
+	build/audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
 	$(RUN) deploy/image/requirements.py pyproject.toml >build/serve.txt
 	$(VENV)/bin/pip --python build/serve/bin/python --disable-pip-version-check --quiet install -c constraints.txt -r build/serve.txt
 	$(RUN) deploy/image/slim.py build/serve/lib/python3*/site-packages
 	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.cdx.json build/serve/bin/python
+
+keys.jsonl: | $(VENV)/.serve ## Make API keys: yours is printed, the one of Prometheus kept beside; here are the hashes
+	@$(RUN) -m service keys add prometheus --scopes read --file $@ >prometheus.key
+	@echo 'Your key, which is not shown again:'
+	@$(RUN) -m service keys add me --scopes read,infer,admin --file $@
 
 image: ## Build the container image (needs docker)
 	docker build --tag penumbra .
@@ -109,7 +122,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,score,tracing,train,dev,conformance,browser]'
+	$(PIP) install -c constraints.txt --editable '.[serve,jwt,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs vendor pictures sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve test check kernel train docs vendor pictures harden audit sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

@@ -22,7 +22,8 @@ from types import FrameType
 
 from benchmarks.keeper import marked, send
 
-_RUN, _ONE = "PENUMBRA_BENCH_RUN", "PENUMBRA_BENCH_SERVER"
+# Not of the form of settings: a service would say that they are none.
+_RUN, _ONE = "BENCH_RUN", "BENCH_SERVER"
 _run = uuid.uuid4().hex
 START_WITHIN = 120.0  # seconds
 SETTLE_WITHIN = 10.0  # seconds

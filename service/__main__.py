@@ -1,4 +1,7 @@
-"""python -m service: starts the server, or asks after its health. Flags and environment variables are in `settings`."""
+"""python -m service: starts the server, asks after its health, or keeps its keys.
+
+Flags and environment variables are in `settings`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,10 @@ def main(arguments: list[str]) -> int:
         from service import health
 
         return health.main()
+    if arguments[:1] == ["keys"]:
+        from service.access import command
+
+        return command.main(arguments[1:])
     # After a graceful stop uvicorn raises the signal once more, for whoever had it before: it shall mean success.
     signal.signal(signal.SIGTERM, _leave)
     # Importing makes hardly any garbage, and looking for it takes a tenth of the time. `app` lets that begin.
@@ -28,12 +35,14 @@ def main(arguments: list[str]) -> int:
     from pydantic import ValidationError
     from pydantic_settings import CliApp
 
-    from service.settings import Settings
+    from service.settings import Settings, unknown_variables
 
     try:
         settings = CliApp.run(Settings, cli_args=arguments[1:] if arguments[:1] == ["serve"] else arguments)
     except ValidationError as error:
         sys.exit("\n".join(_complaints(error)))
+    if mistyped := unknown_variables(os.environ):
+        sys.exit("\n".join(f"python -m service: error: {complaint}" for complaint in mistyped))
     from service import serving
 
     try:

@@ -15,8 +15,10 @@ from fastapi_swagger import patch_fastapi
 from models.mirror import open_store
 from models.repository import Repository
 from penumbra import __version__
+from service.access.access import Access, new_access
 from service.agreement import Agreement
 from service.api import documentation, health, native, playground, problems
+from service.api.guard import Guard
 from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
 from service.api.oip import routes as oip
@@ -37,14 +39,18 @@ _DOCS = {"validatorUrl": None, "tryItOutEnabled": True, "filter": True, "display
 
 
 def create_app(
-    settings: Settings | None = None, loader: Loader | None = None, agreement: Agreement | None = None
+    settings: Settings | None = None,
+    loader: Loader | None = None,
+    agreement: Agreement | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
     Settings default to the environment's, the loader to one that has not loaded anything yet; without an agreement with
-    other processes, this one decides alone what it serves.
+    other processes, this one decides alone what it serves; without access, the settings say who has it.
     """
     settings = settings or Settings()
+    access = access or access_of(settings)
     observer = Observer(
         metrics=settings.metrics,
         directory=Path(settings.metrics_dir) if settings.metrics_dir else None,
@@ -75,6 +81,8 @@ def create_app(
         following = [asyncio.create_task(catalogue.follow())]
         if settings.watch_seconds:
             following.append(asyncio.create_task(catalogue.watch(settings.watch_seconds)))
+        if access is not None:
+            following.append(asyncio.create_task(access.follow()))
         app.state.ready = True
         yield
         app.state.ready = False
@@ -87,10 +95,12 @@ def create_app(
     app = Application(
         {**native.HOT, **oip.HOT},
         observer,
+        Guard(access, settings.hosts, pages=settings.docs),
         title="Penumbra",
         version=__version__,
         summary="Trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout that says how far to trust them.",
         docs_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
@@ -101,11 +111,17 @@ def create_app(
     app.include_router(health.router)
     app.include_router(native.router)
     app.include_router(oip.router)
-    app.include_router(playground.router)
     problems.install(app)
     documentation.install(app, oip_documentation.PATHS, oip_documentation.SCHEMAS)
-    patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
+    if settings.docs:
+        app.include_router(playground.router)
+        patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app
+
+
+def access_of(settings: Settings) -> Access | None:
+    """Who may ask, as the settings say; None: everybody. Raises WrongKeys."""
+    return new_access(settings.keys, settings.keys_file, settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
 
 
 def new_loader(settings: Settings, repository: Repository) -> Loader:

@@ -93,8 +93,8 @@ class Catalogue:
             return default
         versions = served.models.get(name)
         if versions is None:
-            known = ", ".join(name for name, versions in served.models.items() if versions) or "none"
-            raise UnknownModel(f"there is no model of that name; there are: {known}")
+            known = [name for name, versions in served.models.items() if versions]
+            raise UnknownModel("there is no model of that name", known)
         if not versions:
             raise UnknownModel(f"{name} was unloaded: it can be loaded again")
         if version is not None and version not in versions:

@@ -5,13 +5,15 @@ PenumbraError
 ├── InvalidRequest        can be read, but asks for something that does not exist or is out of bounds
 ├── BodyTooLarge          more bytes than this service takes
 ├── UnsupportedMedia      a body in a form that this service does not read
+├── Unauthenticated       nobody knows who asks
 ├── Forbidden             not for this caller
 ├── UnknownModel          no such model or version
 ├── NotApplicable         the model can't answer this kind of question
 ├── Unavailable           not now; worth trying again
 │   ├── QueueFull
 │   ├── ShuttingDown
-│   └── ModelNotReady
+│   ├── ModelNotReady
+│   └── RateExceeded      this caller has asked too often
 ├── CallerGone            nobody waits for the answer any more
 └── DeadlineExceeded      the caller's deadline passed before it was the request's turn
 """
@@ -47,12 +49,20 @@ class UnsupportedMedia(PenumbraError):
     """A body in a form that this service does not read."""
 
 
+class Unauthenticated(PenumbraError):
+    """Nobody knows who asks: no key, or one that is not known."""
+
+
 class Forbidden(PenumbraError):
     """Not for this caller."""
 
 
 class UnknownModel(PenumbraError):
-    """No such model or version."""
+    """No such model or version; `models` are the names of those that exist, of which a caller is told what it may."""
+
+    def __init__(self, message: str, models: Sequence[str] | None = None) -> None:
+        super().__init__(message)
+        self.models = models
 
 
 class NotApplicable(PenumbraError):
@@ -77,6 +87,10 @@ class ShuttingDown(Unavailable):
 
 class ModelNotReady(Unavailable):
     """The model is in the store but did not pass verification."""
+
+
+class RateExceeded(Unavailable):
+    """Asked too often, by this caller."""
 
 
 class CallerGone(PenumbraError):

@@ -14,6 +14,7 @@ import logging
 import mmap
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ PAUSE_SECONDS = 0.001
 # How long to wait where the system has no room for another connection.
 _NO_ROOM_SECONDS = 1.0
 _BACKLOG = 2048
+_HANDSHAKE_SECONDS = 10.0
 _NOBODY = 2**32 - 1  # stands for a worker that does not listen
 
 
@@ -88,7 +90,9 @@ class Listener:
         listening: socket.socket,
         factory: Callable[[], asyncio.Protocol],
         tally: Tally,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._loop, self._listening, self._factory, self._tally = loop, listening, factory, tally
         self._starting: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -119,8 +123,13 @@ class Listener:
 
     async def _start(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._counted, connection)
-        except OSError:  # gone already
+            await self._loop.connect_accepted_socket(
+                self._counted,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
+            )
+        except OSError:  # gone already, or no TLS
             self._tally.add(-1)
             connection.close()
 

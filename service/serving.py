@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import multiprocessing
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +29,15 @@ import uvicorn
 from models.location import is_url
 from models.mirror import open_store
 from models.repository import RepositoryError
+from service.access.access import Access
+from service.access.keys import WrongKeys
 from service.agreement import Agreement, Shared
-from service.app import create_app, new_loader
+from service.api.guard import LOCAL
+from service.app import access_of, create_app, new_loader
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
+from service.receiving import Protocol, look_after
 from service.served import Loader
 from service.settings import Settings
 from service.supervisor import TICK, Beat, Supervisor
@@ -55,15 +61,22 @@ class Server(uvicorn.Server):
 
     For `delay` seconds after SIGTERM it says that it is not ready, and still answers: whoever routes requests here has
     time to look elsewhere. Then it takes no more connections, and ends the open ones as it always would: with an answer
-    that says so, or for being idle. A person who presses Ctrl-C does not wait for that.
+    that says so, or for being idle. A person who presses Ctrl-C does not wait for that. Callers have `patience` seconds
+    to send a request.
     """
 
     def __init__(
-        self, config: uvicorn.Config, delay: float, beat: Beat = lambda: None, tally: int | None = None
+        self,
+        config: uvicorn.Config,
+        delay: float,
+        beat: Beat = lambda: None,
+        tally: int | None = None,
+        patience: float = math.inf,
     ) -> None:
         super().__init__(config)
         self._delay, self._idle, self._beat, self._tally = delay, float(IDLE_SECONDS), beat, tally
-        self._beating: asyncio.Task[None] | None = None
+        self._patience = patience
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """See uvicorn.Server; with a tally, sockets are shared with other workers."""
@@ -73,9 +86,12 @@ class Server(uvicorn.Server):
             await super().startup([])
             tally, loop = Tally(self._tally), asyncio.get_running_loop()
             self.servers: list[Any] = [
-                Listener(loop, listening, self._connection, tally) for listening in sockets or ()
+                Listener(loop, listening, self._connection, tally, self.config.ssl) for listening in sockets or ()
             ]
-        self._beating = asyncio.create_task(self._beat_on())
+        self._tasks = [
+            asyncio.create_task(self._beat_on()),
+            asyncio.create_task(look_after(self.server_state.connections, self._patience)),
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn.Server."""
@@ -131,23 +147,51 @@ def serve(settings: Settings) -> int:
 
     One worker is this process itself; but process 1 of a container has orphans to reap, and supervises even one.
     """
+    settings, access = _guarded(settings)
     _refresh_first(settings)
     if settings.worker_processes == 1 and os.getpid() != 1:
-        server = Server(_configuration(settings), settings.stop_delay_seconds)
+        server = Server(
+            _configuration(settings, access=access), settings.stop_delay_seconds, patience=settings.receive_seconds
+        )
         server.run()
         return 0 if server.started else _FAILED
     with _counting_together(settings) as together:
-        return _supervise(together)
+        return _supervise(together, access)
 
 
-def _supervise(settings: Settings) -> int:
+def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
+    """The settings with the hosts that go with their address, and who has access; ends the process where it must."""
+    try:
+        access = access_of(settings)
+    except WrongKeys as error:
+        sys.exit(f"python -m service: error: {error}")
+    if settings.tls_cert:
+        try:
+            # An encrypted key would be asked for its password, and nobody is there to answer.
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(settings.tls_cert, settings.tls_key or None, password="")
+        except (OSError, ValueError) as error:
+            sys.exit(f"python -m service: error: --tls-cert, --tls-key: can't be used: {error}")
+    if access is None and not settings.loopback and not settings.allow_anonymous:
+        sys.exit(
+            f"python -m service: error: others can reach {settings.host}, and there are no keys. Make one with "
+            "`python -m service keys add NAME --file keys.jsonl` and set --keys-file keys.jsonl (or "
+            "PENUMBRA_KEYS_FILE); or let everybody ask: --allow-anonymous true (or PENUMBRA_ALLOW_ANONYMOUS)"
+        )
+    if settings.loopback and not settings.allowed_hosts:
+        settings = settings.model_copy(update={"allowed_hosts": LOCAL})
+    return settings, access
+
+
+def _supervise(settings: Settings, access: Access | None) -> int:
     loader, agreement = _shared_loader(settings), Shared()
-    sockets = [_configuration(settings).bind_socket()]
+    sockets = [_configuration(settings, access=access).bind_socket()]
     tally = new_tally(settings.worker_processes) if settings.worker_processes > 1 else None
     gc.freeze()
 
     def work(beat: Beat) -> None:
-        server = Server(_configuration(settings, loader, agreement), settings.stop_delay_seconds, beat, tally)
+        configuration = _configuration(settings, loader, agreement, access)
+        server = Server(configuration, settings.stop_delay_seconds, beat, tally, settings.receive_seconds)
         server.run(sockets)
         if not server.started:
             sys.exit(_FAILED)
@@ -186,10 +230,13 @@ def _counting_together(settings: Settings) -> Iterator[Settings]:
 
 
 def _configuration(
-    settings: Settings, loader: Loader | None = None, agreement: Agreement | None = None
+    settings: Settings,
+    loader: Loader | None = None,
+    agreement: Agreement | None = None,
+    access: Access | None = None,
 ) -> uvicorn.Config:
     return uvicorn.Config(
-        partial(create_app, settings, loader, agreement),
+        partial(create_app, settings, loader, agreement, access),
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -197,7 +244,10 @@ def _configuration(
         log_level=settings.log_level,
         access_log=False,  # there is one of our own
         server_header=False,
+        http=Protocol,
         ws="none",
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
         # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,

@@ -8,8 +8,11 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +22,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.location import DEFAULT_CACHE, SCHEMES, is_url
 
+_PREFIX = "PENUMBRA_"
+# The client's, and those that Kubernetes makes for a service that is called penumbra.
+_OF_OTHERS = re.compile(r"PENUMBRA_(URL|API_KEY|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)")
 # Past this many, cores serve better as engine threads.
 _MOST_WORKERS = 8
 # Of Linux control groups, version 2: microseconds of processor time in each period.
@@ -48,7 +54,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="PENUMBRA_",
+        env_prefix=_PREFIX,
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
@@ -60,6 +66,52 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
+    keys_file: Annotated[
+        str,
+        Field(
+            description="File of API keys, as `python -m service keys` makes it; read again when it changes. With any "
+            "keys or tokens set, whoever has none is refused."
+        ),
+    ] = ""
+    keys: Annotated[
+        str, Field(description="API keys without a file: the same lines, hashes only, for an environment's secrets.")
+    ] = ""
+    jwt_keys: Annotated[
+        str,
+        Field(
+            description="Public keys (JWKS) of an identity provider whose tokens are taken, too: a file or an https "
+            "URL. Needs the extra: jwt."
+        ),
+    ] = ""
+    jwt_issuer: Annotated[str, Field(description="Who must have issued a token: its claim iss.")] = ""
+    jwt_audience: Annotated[str, Field(description="Whom a token must be meant for: its claim aud.")] = ""
+    allow_anonymous: Annotated[
+        bool, Field(description="Answer everybody, without keys, also where others than this machine can ask.")
+    ] = False
+    allowed_hosts: Annotated[
+        str,
+        Field(
+            description="Names under which the service may be asked, with commas between; *.example.com for all below "
+            "it, local for addresses and names without a dot, which is the default on loopback. Elsewhere any is."
+        ),
+    ] = ""
+    tls_cert: Annotated[str, Field(description="File of a certificate and its chain (PEM): serve HTTPS.")] = ""
+    tls_key: Annotated[str, Field(description="File of the certificate's private key (PEM), if it is another.")] = ""
+    docs: Annotated[
+        bool,
+        Field(
+            description="Show the pages, to everybody: the playground, /docs and /openapi.json. They say nothing of "
+            "what is in the store."
+        ),
+    ] = True
+    receive_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Longest time in which a request must have arrived, headers and body each, and longest time in "
+            "which a caller takes nothing of its answer, or of a stream.",
+        ),
+    ] = 15.0
     store: Annotated[
         Path | str,
         PlainValidator(_directory_or_url),
@@ -174,6 +226,16 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
     @property
+    def answers_anybody(self) -> bool:
+        """Whether no key is asked for."""
+        return not (self.keys or self.keys_file or self.jwt_keys)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names under which the service may be asked, in small letters; none: any."""
+        return tuple(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
+
+    @property
     def logs_access(self) -> bool:
         """Whether there is a line for each request: if it is wanted, and its level is."""
         return self.access_log and self.log_level in ("info", "debug")
@@ -193,3 +255,15 @@ def usable_cores() -> int:
         quota, period = _CPU_LIMIT.read_text().split()
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     return cores
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """What to say of variables that look like settings and are none."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    complaints = []
+    for name in sorted(environment):
+        if name.startswith(_PREFIX) and name not in known and not _OF_OTHERS.fullmatch(name):
+            # What all have in common makes none of them alike.
+            close = get_close_matches(name.removeprefix(_PREFIX), [one.removeprefix(_PREFIX) for one in known], 1)
+            complaints.append(f"{name} is not a setting" + (f"; did you mean {_PREFIX}{close[0]}?" if close else ""))
+    return complaints

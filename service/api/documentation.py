@@ -58,12 +58,14 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
 }
 MEANINGS = {
     400: "Not JSON, or a bad header",
+    401: "No key, or one that is not known, where keys are asked for",
     403: "Not for this caller",
     404: "Unknown model or version",
     409: "The model has no active dropout, or no members, for the asked method",
     413: "Body too large",
     415: "Body is not JSON, or is compressed",
     422: "Well-formed but invalid",
+    429: "Over the key's rate",
     503: "Queue full, shutting down, or the model is not ready",
     504: "The deadline passed while queued",
 }
@@ -113,6 +115,7 @@ def install(app: FastAPI, paths: Mapping[str, Any], components: Mapping[str, Any
             _drop_unused_422(document)
             document["paths"].update({**_paths(), **paths})
             document["components"]["schemas"].update({**_schemas(), **components})
+            _add_keys(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -126,6 +129,25 @@ def _drop_unused_422(document: dict[str, Any]) -> None:
             operation["responses"].pop("422", None)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _add_keys(document: dict[str, Any]) -> None:
+    """Where keys are asked for, every path but health's may answer that the one that was sent will not do."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in document["paths"].items():
+        if "/health/" in path:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{}, {"bearer": []}, {"key": []}]
+            protocol = path.startswith("/v2")
+            reference = {"schema": {"$ref": REFERENCE.format(model="ProtocolError" if protocol else "Problem")}}
+            for status in (400, 401, 403, 429):
+                content = {"application/json" if protocol else "application/problem+json": reference}
+                answer = {"description": MEANINGS[status], "content": content}
+                operation["responses"].setdefault(str(status), answer)
 
 
 def _paths() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from anyio import to_thread
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from service.access.callers import Caller
 from service.api import strict_json
 from service.api.compression import inflated
 from service.errors import BodyTooLarge, MalformedRequest, UnsupportedMedia
@@ -40,12 +41,16 @@ class Answer(NamedTuple):
 class Exchange(Trail):
     """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's.
 
+    `sees` says of which models its caller may be told.
+
     Handlers leave on it what telemetry wants to know: `model`, `asked` and `timings`.
     """
 
     def __init__(self, scope: Scope, receive: Receive, route: str = "") -> None:
         self.parameters: dict[str, str] = scope["path_params"]
-        Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""))
+        caller: Caller = scope["state"]["caller"]
+        self.sees = caller.sees
+        Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""), caller.name)
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of two that are equal the first counts
         self.state: Any = scope["app"].state

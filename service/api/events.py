@@ -45,20 +45,15 @@ async def stream_of(
         except CallerGone:
             return
         except problems.KNOWN as error:
-            yield _problem(problems.of(error, request_id, "").body)
+            yield _event(b"problem", problems.of(error, request_id, "").body)
         except Exception:
-            yield _problem(problems.of_bug(request_id, "").body)
+            yield _event(b"problem", problems.of_bug(request_id, "").body)
             raise
 
 
 async def _running(tell: Callable[[Sampled], dict[str, Any]], answer: Sampled, most: int) -> bytes:
     progress = {"progress": {"samples": answer.samples, "of": most}}
     return _event(b"running", await encode({**progress, **tell(answer._replace(draws=None))}))
-
-
-def _problem(body: object) -> bytes:
-    assert isinstance(body, bytes), "a problem comes at once. This is a bug."
-    return _event(b"problem", body)
 
 
 def _event(name: bytes, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The door: every request gets its id here and is observed when it leaves, and hot routes are led past the framework.
+"""The door: every request gets its id, is let in or not, is observed when it leaves; hot routes go past the framework.
 
 The hot routes stay in the router, for its 405s and its table of contents; who gets to them that way gets the same
 answer. Knows nothing of what the routes are for.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -18,14 +18,19 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from service.access.callers import ANYONE
 from service.api import problems
+from service.api.answers import SECURITY, security
 from service.api.edge import Answer, Exchange
+from service.api.guard import SINGLE, Guard
+from service.errors import MalformedRequest
 from service.telemetry.counting import OTHER
 from service.telemetry.observer import Observer
 from service.telemetry.trail import Trail
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 
+_LOOKED_AT = SINGLE | {b"x-request-id"}
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 # A large body is handed over in slices, at the pace of the connection, and lets others in between.
 _SLICE = 1 << 18
@@ -34,13 +39,14 @@ _SLICE = 1 << 18
 class Application(FastAPI):
     """A FastAPI application with a door.
 
-    Gives each request an id, the caller's if it is sane, and returns it as X-Request-ID. `hot` is a table from paths,
-    whose parameters are names, to the handlers that are POSTed to. The observer is told of every answer.
+    Gives each request an id, the caller's if it is sane, and returns it as X-Request-ID. The guard says who it is that
+    asks, or refuses, before anything is read. `hot` is a table from paths, whose parameters are names, to the handlers
+    that are POSTed to. The observer is told of every answer.
     """
 
-    def __init__(self, hot: Mapping[str, Handler], observer: Observer, **options: Any) -> None:
+    def __init__(self, hot: Mapping[str, Handler], observer: Observer, guard: Guard, **options: Any) -> None:
         super().__init__(**options)
-        self.observer = observer
+        self.observer, self.guard = observer, guard
         self._hot: dict[str, list[Route]] = {}
         for path, handle in hot.items():
             route = Route(path, Hot(handle, path), methods=["POST"])
@@ -55,10 +61,20 @@ class Application(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        request_id = _sent(scope) or b"%b%016x" % (self._mine, next(self._number))
-        scope.setdefault("state", {})["request_id"] = request_id
+        sent, twice = _looked_at(scope["headers"])
+        request_id = sent.get(b"x-request-id", b"")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = b"%b%016x" % (self._mine, next(self._number))
+        state, path = scope.setdefault("state", {}), scope["path"]
+        state["request_id"], state["caller"] = request_id, ANYONE
+        try:
+            if twice:
+                raise MalformedRequest(f"the header {twice.decode()} may be sent once")
+            self.guard.admit(scope, sent)
+        except problems.KNOWN as error:
+            await self._refuse(scope, error, send)
+            return
         if scope["method"] == "POST":
-            path = scope["path"]
             for route in self._hot.get(_last_part(path), ()):
                 if found := route.path_regex.match(path):
                     scope["app"] = self
@@ -66,18 +82,29 @@ class Application(FastAPI):
                     await route.app(scope, receive, send)
                     return
 
-        trail = Trail(request_id, scope["method"], OTHER, "")
+        trail = Trail(request_id, scope["method"], OTHER, "", state["caller"].name)
         if self.observer.tracer is not None:
             self.observer.tracer.begin(trail, scope)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._observe(trail, scope, message["status"])
-                headers = [(name, value) for name, value in message["headers"] if name != b"x-request-id"]
-                message = {**message, "headers": [*headers, (b"x-request-id", request_id)]}
+                headers = dict([*security(path), *message["headers"], (b"x-request-id", request_id)])
+                message = {**message, "headers": list(headers.items())}
             await send(message)
 
         await super().__call__(scope, receive, send_with_id)
+
+    async def _refuse(self, scope: Scope, error: Exception, send: Send) -> None:
+        """Answers somebody who is not let in. What they sent is not read."""
+        request_id, path = scope["state"]["request_id"], scope["path"]
+        status, headers, body = problems.of(error, request_id, path)
+        self.observer.answered(
+            Trail(request_id, scope["method"], OTHER, "", scope["state"]["caller"].name), status, error
+        )
+        headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *SECURITY]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     @cached_property
     def templates(self) -> Mapping[Any, str]:
@@ -112,14 +139,14 @@ class Hot:
             status, headers, body = await self._handle(exchange)
         except problems.KNOWN as error:
             known = error
-            status, headers, body = problems.of(error, exchange.request_id, scope["path"])
+            status, headers, body = problems.of(error, exchange.request_id, scope["path"], exchange.sees)
         except Exception as error:  # noqa: BLE001 - it is raised again below
             bug = error
             status, headers, body = problems.of_bug(exchange.request_id, scope["path"])
         observer.answered(exchange, status, known or bug)
         if status != 304 and isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
-        headers.append((b"x-request-id", exchange.request_id))
+        headers += ((b"x-request-id", exchange.request_id), *SECURITY)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if isinstance(body, bytes):
             await _send(send, body, last=True)
@@ -142,12 +169,14 @@ async def _send_all(send: Send, chunks: AsyncIterator[bytes]) -> None:
     await _send(send, b"", last=True)
 
 
-def _sent(scope: Scope) -> bytes:
-    """The caller's own id, if it can do no harm in a log."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value if _SANE_ID.fullmatch(value) else b""
-    return b""
+def _looked_at(headers: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], bytes]:
+    """The headers that are looked at here, and one of them that stands there twice, or nothing."""
+    found = [header for header in headers if header[0] in _LOOKED_AT]
+    sent = dict(found)
+    if len(sent) == len(found):
+        return sent, b""
+    names = [name for name, _ in found]
+    return dict(reversed(found)), next((name for name in names if name in SINGLE and names.count(name) > 1), b"")
 
 
 def _last_part(path: str) -> str:

@@ -34,7 +34,8 @@ Version = Annotated[str, Path(examples=["1"])]
 @router.get("/models", response_model=ModelList)
 async def list_models(request: Request) -> Any:
     """Every model, sorted by name, with the version that is served by default."""
-    return ModelList(models=[_entry(name, offer) for name, offer in _inference(request).catalogue.offers.items()])
+    offers, sees = _inference(request).catalogue.offers, request.state.caller.sees
+    return ModelList(models=[_entry(name, offer) for name, offer in offers.items() if sees(name)])
 
 
 @router.get("/models/{name}", response_model=ModelDescription, responses=PROBLEMS(404, 503))

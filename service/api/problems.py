@@ -7,8 +7,9 @@ carries at most ten complaints and stays under 4 KB.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import FastAPI
@@ -18,10 +19,12 @@ from starlette.responses import Response
 
 from models.features import InvalidRows
 from service import errors
-from service.api.edge import Answer, Headers
+from service.access.callers import EVERYBODY_SEES
+from service.api.edge import Headers
 
 MEDIA_TYPE = b"application/problem+json"
 _CLOSE = (b"connection", b"close")
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="penumbra"')
 _LONGEST_TEXT = 250
 _LARGEST_BODY = 4000
 _PROTOCOL = re.compile(r"/v2(/|$)")
@@ -35,9 +38,11 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidRows, 422, "invalid-request"),
     (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnsupportedMedia, 415, "unsupported-media"),
+    (errors.Unauthenticated, 401, "unauthenticated"),
     (errors.Forbidden, 403, "forbidden"),
     (errors.UnknownModel, 404, "unknown-model"),
     (errors.NotApplicable, 409, "not-applicable"),
+    (errors.RateExceeded, 429, "rate-exceeded"),
     (errors.QueueFull, 503, "queue-full"),
     (errors.ShuttingDown, 503, "shutting-down"),
     (errors.ModelNotReady, 503, "model-not-ready"),
@@ -49,6 +54,14 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
 KNOWN = tuple(kind for kind, _, _ in TABLE)
 
 
+class Problem(NamedTuple):
+    """What goes back, as in `edge.Answer`; its body is there at once."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of this app answer with a problem."""
     for kind in KNOWN:
@@ -57,25 +70,36 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def of(error: Exception, request_id: bytes, path: str) -> Answer:
-    """The problem that a known error is, in the form of the path's protocol."""
+def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], bool] = EVERYBODY_SEES) -> Problem:
+    """The problem that a known error is, in the form of the path's protocol; `sees` says which models it may name."""
     status, kind = next((status, name) for known, status, name in TABLE if isinstance(error, known))
     headers = []
     if isinstance(error, errors.Unavailable):
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if status in (400, 413):
+    if status == 401:
+        headers.append(_CHALLENGE)
+    if status in (400, 401, 413):
         # What is left of the body won't be read: the connection can't be used again.
         headers.append(_CLOSE)
     complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
     detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
+    if isinstance(error, errors.UnknownModel) and error.models is not None:
+        detail += f"; there are: {', '.join(filter(sees, error.models)) or 'none'}"
     return _problem(path, request_id, status, detail, headers, kind, complaints)
 
 
-def of_bug(request_id: bytes, path: str) -> Answer:
+def of_bug(request_id: bytes, path: str) -> Problem:
     """The problem that any other error is, likewise."""
     detail = f"an internal error; please report it with the request id {request_id.decode()}"
     # The server drops the connection after a bug: said, so that no other request is sent on it.
     return _problem(path, request_id, 500, detail, [_CLOSE], "bug")
+
+
+def unreadable(status: int, detail: str, request_id: bytes, path: str) -> Problem:
+    """The problem of bytes that are no request; the connection is closed after it."""
+    answer = _problem(path, request_id, status, detail, [_CLOSE], "malformed-request" if status == 400 else "")
+    answer.headers.append((b"x-request-id", request_id))
+    return answer
 
 
 def _problem(
@@ -86,10 +110,10 @@ def _problem(
     headers: Headers,
     kind: str = "",
     complaints: tuple[tuple[str, str], ...] = (),
-) -> Answer:
+) -> Problem:
     if _PROTOCOL.match(path):
         said = "; ".join(f"{_short(field)}: {_short(message)}" for field, message in complaints) or _short(detail)
-        return Answer(
+        return Problem(
             400 if status == 422 else status, [(b"content-type", b"application/json"), *headers], _error(said)
         )
     content: dict[str, Any] = {
@@ -102,7 +126,7 @@ def _problem(
     }
     while len(body := orjson.dumps(content)) > _LARGEST_BODY:
         content["errors"].pop()
-    return Answer(status, [(b"content-type", MEDIA_TYPE), *headers], body)
+    return Problem(status, [(b"content-type", MEDIA_TYPE), *headers], body)
 
 
 def _error(said: str) -> bytes:
@@ -112,7 +136,8 @@ def _error(said: str) -> bytes:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return _response(of(error, _id(request), request.scope["path"]))
+    sees = request.scope["state"]["caller"].sees
+    return _response(of(error, _id(request), request.scope["path"], sees))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -136,9 +161,9 @@ def _id(request: Request) -> bytes:
     return found
 
 
-def _response(answer: Answer) -> Response:
-    response = Response(answer.body, answer.status)
-    response.raw_headers += answer.headers
+def _response(problem: Problem) -> Response:
+    response = Response(problem.body, problem.status)
+    response.raw_headers += problem.headers
     return response
 
 

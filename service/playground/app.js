@@ -8,6 +8,7 @@ import { fill, forgetIds, h } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { factsView } from "./facts.js";
 import { questionForm } from "./form.js";
+import { keyForm } from "./key.js";
 import { questionOf } from "./question.js";
 import { Reproduce } from "./reproduce.js";
 import { Problem, Unreachable, manifest as manifestOf, models as modelsOf } from "./service.js";
@@ -56,7 +57,7 @@ async function open(said) {
     ].filter(Boolean);
     if (notes.length) trouble(notes.join(" "), { kind: "note" });
   } catch (error) {
-    if (turn === choosing) trouble(told(error), { again: () => open(said) });
+    if (turn === choosing) trouble(told(error), { again: () => open(said), key: error.wantsKey });
   }
 }
 
@@ -132,7 +133,7 @@ function shown(question, step) {
   at("brief").textContent = answer.brief;
   at("answer").dataset.shown = addressOf(question.state, question.manifest);
   at("answer").dataset.samples = step.answer.samples;
-  at("answer").dataset.done = step.done;
+  at("answer").dataset.done = step.done && !asking.wanted; // of a question that is overtaken nobody waits for the end
   if (step.done) spoken(answer.spoken);
 }
 
@@ -140,7 +141,8 @@ function failed(error, { summary }, samples) {
   at("answer").dataset.done = false;
   const far = samples ? `What you see is the answer of the first ${whole(samples)} of ${counted(summary.samples, "sample")}.` : "What you see is the last answer.";
   const shows = error instanceof Problem && error.status < 500 ? "" : page.last ? ` ${far}` : "";
-  trouble(`${told(error)}${shows}`, { again: error instanceof Problem && error.status < 500 ? null : () => asking.again() });
+  const useless = error instanceof Problem && error.status < 500 && !error.wantsKey;
+  trouble(`${told(error)}${shows}`, { again: useless ? null : () => asking.again(), key: error.wantsKey });
 }
 
 function told(error) {
@@ -149,12 +151,14 @@ function told(error) {
   return "The service stopped answering. This page goes on by itself once it is back.";
 }
 
-function trouble(words, { again = null, kind = "error" } = {}) {
+function trouble(words, { again = null, key = false, kind = "error" } = {}) {
   const box = at("trouble");
   box.className = `trouble ${kind}`;
-  fill(box, h("p", null, words), again ? h("button", { type: "button", onclick: again }, "Try again") : null,
+  const remedy = key ? keyForm(again) : again ? h("button", { type: "button", onclick: again }, "Try again") : null;
+  fill(box, h("p", null, words), remedy,
     kind === "note" ? h("button", { type: "button", class: "plain", onclick: dismissed }, "Dismiss") : null);
   box.hidden = false;
+  if (key) box.querySelector("input").focus();
 }
 
 function mended() {

@@ -1,5 +1,6 @@
 /** From what is on the page to the requests that answer it, and to commands that ask the same. */
 
+import { hasKey } from "./key.js";
 import { path } from "./service.js";
 import { gridOf, moved } from "./subjects.js";
 
@@ -32,6 +33,7 @@ export function asCurl({ where, summary, curves, full }) {
   const ask = (words, to, request) => [
     `# ${words}\ncurl -s '${new URL(to, document.baseURI)}'`,
     "-H 'Content-Type: application/json'",
+    ...(hasKey() ? ['-H "Authorization: Bearer $PENUMBRA_API_KEY"'] : []),
     `-d '${JSON.stringify(request).replaceAll("'", "'\\''")}'\n`,
   ].join(" \\\n  ");
   return [
@@ -47,11 +49,13 @@ export function asPython({ where, summary, curves }) {
   const { inputs: _, ...draws } = curves;
   const rows = inputs.map((row) => `    ${JSON.stringify(row)},`).join("\n");
   const url = (to) => JSON.stringify(String(new URL(to, document.baseURI)));
-  return `import httpx
+  const imports = hasKey() ? "import os\n\nimport httpx" : "import httpx";
+  const headers = hasKey() ? `, headers={"Authorization": "Bearer " + os.environ["PENUMBRA_API_KEY"]}` : "";
+  return `${imports}
 
 
 def ask(url, **request):
-    return httpx.post(url, json=request).raise_for_status().json()
+    return httpx.post(url, json=request${headers}).raise_for_status().json()
 
 
 inputs = [

@@ -1,11 +1,18 @@
 /** What the page asks of the service. Paths are relative, so that it also works below a proxy's path. */
 
+import { credentials } from "./key.js";
+
 /** The service said no, and why: a problem (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
     super(body?.detail ?? `the service answered ${status}`);
     this.status = status;
     this.retryAfter = retryAfter;
+  }
+
+  /** Whether another key could help. */
+  get wantsKey() {
+    return this.status === 401 || this.status === 403;
   }
 }
 
@@ -56,12 +63,12 @@ export async function* stream(where, request, signal) {
 
 const asking = (request, signal) => ({
   method: "POST",
-  headers: { "Content-Type": "application/json" },
+  headers: { "Content-Type": "application/json", ...credentials() },
   body: JSON.stringify(request),
   signal,
 });
 
-async function json(where, options) {
+async function json(where, options = { headers: credentials() }) {
   const response = await reached(() => fetch(where, options));
   if (!response.ok) throw await problem(response);
   return reached(() => response.json());

@@ -21,7 +21,7 @@ from models.manifest import Distribution, Quantity
 from service.catalogue import Looks
 from service.engine.mask_cache import MaskCache
 from service.engine.uncertainty import RegressionSummary
-from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
+from service.errors import CallerGone, DeadlineExceeded, QueueFull, RateExceeded, ShuttingDown
 from service.jobs import Job, Sampled
 from service.served import ServedModel
 from service.telemetry import catalogue, drift
@@ -34,6 +34,7 @@ _SHED: dict[type[Exception], str] = {
     DeadlineExceeded: "deadline",
     CallerGone: "client_gone",
     ShuttingDown: "shutting_down",
+    RateExceeded: "rate",
 }
 _HISTOGRAMS: dict[Quantity, Family] = {
     "predictive_std": catalogue.PREDICTIVE_STD,

@@ -36,6 +36,7 @@ ACCESS = "penumbra.access"
 WRITE_SECONDS = 0.1
 # More lines than this are not kept for a reader who does not read.
 MOST_LINES = 200_000
+_MOST_SHARED = 4096
 _DIGEST = slice(len("sha256:"), len("sha256:") + 12)
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
@@ -155,13 +156,13 @@ class AccessLog:
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, "log")
         self._due = self._busy = False
-        self._shared: dict[tuple[str, str], bytes] = {}
+        self._shared: dict[tuple[str, str, str], bytes] = {}
         LINES.layout = as_json if resolved(form) == "json" else as_text
 
     def add(self, trail: Trail, name: str, status: int, seconds: float) -> None:
         """Notes the line of a request; `name` is a model in the store, or none."""
         model, asked, timings = trail.model, trail.asked, trail.timings
-        shared = self._shared.get((trail.route, model.fingerprint)) if model is not None else None
+        shared = self._shared.get((trail.route, model.fingerprint, trail.caller)) if model is not None else None
         if shared is None or trail.span is not None:
             shared = self._shared_by(trail, name)
         rows = samples = seed = queue = compute = None
@@ -207,12 +208,15 @@ class AccessLog:
             "model": name,
             "version": model.manifest.version if model else None,
             "digest": model.manifest.digest[_DIGEST] if model else None,
+            "key": trail.caller or None,
         }
         if trail.span is not None:
             return _inner(fields | {"trace_id": f"{trail.span.get_span_context().trace_id:032x}"})
         shared = _inner(fields)
         if model is not None:
-            self._shared[trail.route, model.fingerprint] = shared
+            if len(self._shared) >= _MOST_SHARED:  # tokens may name anybody
+                self._shared.clear()
+            self._shared[trail.route, model.fingerprint, trail.caller] = shared
         return shared
 
 
@@ -245,6 +249,8 @@ def _for_people(entry: Entry) -> str:
     said = [f"{moment}  {known['method']} {known['route']} {status} {total * 1e3:.1f} ms"]
     if known["version"] is not None:
         said.append(f"{known['model']}/{known['version']} {known['digest']}")
+    if known["key"] is not None:
+        said.append(f"key {known['key']}")
     if rows is not None:
         said.append(f"rows {rows}")
     if samples is not None:

@@ -19,7 +19,7 @@ Asked: TypeAlias = Float64 | Sampling
 
 
 class Trail:
-    """One request: when it `began`, which `route` it took, the `name` of a model in its path if there is one.
+    """One request: when it `began`, its `route`, the `name` of a model in its path, the name of the `caller`'s key.
 
     Handlers note the `model` that was found, what was `asked` of it (rows to predict, or a sampling) and the `timings`
     of its evaluation. `span` and `current` are the tracer's; only with a span it is noted when the body was `decoded`.
@@ -32,12 +32,13 @@ class Trail:
     current: Any = None
     decoded: float | None = None
 
-    def __init__(self, request_id: bytes, method: str, route: str, name: str) -> None:
+    def __init__(self, request_id: bytes, method: str, route: str, name: str, caller: str = "") -> None:
         self.began = clock()
         self.request_id = request_id
         self.method = method
         self.route = route
         self.name = name
+        self.caller = caller
 
     @property
     def rows(self) -> int:

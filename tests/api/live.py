@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-_UP = re.compile(r"Uvicorn running on (http://\S+)")
+_UP = re.compile(r"Uvicorn running on (https?://\S+)")
 _PATIENCE = 120.0  # seconds before a hang is called one; nothing waits this long otherwise
 _ATTEMPTS = 1000
 
@@ -22,10 +23,12 @@ _ATTEMPTS = 1000
 class Server:
     """A running service; settings are passed as PENUMBRA_… variables, and no others reach it.
 
+    Its certificate, where it has one, is checked with the context `verify`.
+
     `url` is where it listens, `client` an httpx.Client that talks to it, `output` what it has printed so far.
     """
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, verify: ssl.SSLContext | None = None, **settings: object) -> None:
         settings = {"port": 0, "workers": 1, "threads": 2, "stop_delay_seconds": 0, **settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PENUMBRA_")}
         environment.update({f"PENUMBRA_{name.upper()}": str(value) for name, value in settings.items()})
@@ -47,7 +50,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._announced.wait(_PATIENCE)
-        self.client = httpx.Client(base_url=self.url, timeout=_PATIENCE)
+        self.client = httpx.Client(base_url=self.url, timeout=_PATIENCE, verify=True if verify is None else verify)
         # With several workers the line comes before the first of them listens.
         if not any(self._is_ready() or self._ended.wait(0.1) for _ in range(_ATTEMPTS)) or self._ended.is_set():
             self.client.close()

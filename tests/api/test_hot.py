@@ -14,6 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from service.access.callers import ANYONE
 from service.api.edge import Exchange
 from service.errors import BodyTooLarge, MalformedRequest
 from tests.api.inside import running
@@ -29,7 +30,7 @@ def exchange(receive: Callable[[], Awaitable[Message]], *headers: tuple[bytes, b
     """A request by hand, with a body called JSON."""
     scope = {
         "headers": [(b"content-type", b"application/json"), *headers],
-        "state": {"request_id": b"by-hand"},
+        "state": {"request_id": b"by-hand", "caller": ANYONE},
         "path_params": {},
         "app": type("App", (), {"state": None}),
     }

@@ -13,13 +13,24 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service.settings import Settings, usable_cores
+from service.settings import Settings, unknown_variables, usable_cores
 from tests.api.live import ROOT
 
 # Field → two values other than the default, as they are written, and what they mean.
 VALUES: dict[str, tuple[tuple[str, object], tuple[str, object]]] = {
     "host": (("0.0.0.0", "0.0.0.0"), ("::1", "::1")),
     "port": (("0", 0), ("65535", 65535)),
+    "keys_file": (("/canary", "/canary"), ("canary", "canary")),
+    "keys": (("{}", "{}"), ("canary", "canary")),
+    "jwt_keys": (("/canary", "/canary"), ("https://canary.test/keys", "https://canary.test/keys")),
+    "jwt_issuer": (("https://canary.test", "https://canary.test"), ("canary", "canary")),
+    "jwt_audience": (("canary", "canary"), ("penumbra", "penumbra")),
+    "allow_anonymous": (("true", True), ("false", False)),
+    "allowed_hosts": (("canary.test", "canary.test"), ("a,*.b", "a,*.b")),
+    "tls_cert": (("/canary", "/canary"), ("canary", "canary")),
+    "tls_key": (("/canary", "/canary"), ("canary", "canary")),
+    "docs": (("false", False), ("true", True)),
+    "receive_seconds": (("0.5", 0.5), ("99", 99.0)),
     "store": (("/", Path("/")), ("s3://canary/some/prefix", "s3://canary/some/prefix")),
     "cache": (("/", Path("/")), ("canary", Path("canary"))),
     "watch_seconds": (("0", 0.0), ("0.5", 0.5)),
@@ -57,6 +68,8 @@ WRONG = [
     ("watch_seconds", "-1"),
     ("watch_seconds", "inf"),
     ("keep_versions", "-1"),
+    ("allow_anonymous", "maybe"),
+    ("receive_seconds", "0"),
     ("workers", "-1"),
     ("threads", "-1"),
     ("device", "canary"),
@@ -200,6 +213,70 @@ def test_an_unknown_flag_is_told(argument: str) -> None:
     assert "usage: python -m service" in ended.stderr
     assert f"unrecognized arguments: {argument} 5" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("PENUMBRA_MAX_ROW", "PENUMBRA_MAX_ROW is not a setting; did you mean PENUMBRA_MAX_ROWS?"),
+        ("PENUMBRA_KEY_FILE", "PENUMBRA_KEY_FILE is not a setting; did you mean PENUMBRA_KEYS_FILE?"),
+        ("PENUMBRA_CANARY_SOUP", "PENUMBRA_CANARY_SOUP is not a setting"),
+    ],
+)
+def test_a_mistyped_variable_is_told(name: str, said: str) -> None:
+    """It would otherwise change nothing, without a word; one that holds a secret is not shown."""
+    ended = run_service(**{name: "secret canary"})
+    assert ended.returncode not in {0, None}
+    assert ended.stderr == f"python -m service: error: {said}\n"
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """The client's, and what Kubernetes makes for a service of this name."""
+    others = [
+        "PENUMBRA_URL",
+        "PENUMBRA_API_KEY",
+        "PENUMBRA_SERVICE_HOST",
+        "PENUMBRA_PORT_8000_TCP_ADDR",
+        "PATH",
+        "penumbra_x",
+    ]
+    assert unknown_variables([*others, "PENUMBRA_STORE", "PENUMBRA_SERVICE_PORT_HTTP"]) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "canary.test"])
+def test_nobody_is_served_by_accident(host: str) -> None:
+    """Where others can reach the service and there are no keys it does not start, and says both ways out."""
+    ended = run_service("--host", host, "--port", "0")
+    assert ended.returncode not in {0, None}
+    (line,) = ended.stderr.splitlines()
+    for way in ("python -m service keys add", "--keys-file", "PENUMBRA_KEYS_FILE", "--allow-anonymous true"):
+        assert way in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"keys_file": "/canary/keys"}, "/canary/keys: there is no such file"),
+        ({"keys": "[]"}, "PENUMBRA_KEYS, line 1: the line: Input should be a valid dictionary"),
+        ({"jwt_keys": "/canary/jwks"}, "tokens need an issuer and an audience: set --jwt-issuer and --jwt-audience"),
+        (
+            {"jwt_keys": "http://canary.test/keys", "jwt_issuer": "a", "jwt_audience": "b"},
+            "--jwt-keys must be a file or an https URL",
+        ),
+        (
+            {"jwt_keys": "/canary/keys", "jwt_issuer": "a", "jwt_audience": "b"},
+            "--jwt-keys (or PENUMBRA_JWT_KEYS): can't be read: [Errno 2] No such file",
+        ),
+        ({"tls_cert": "/canary/cert.pem"}, "--tls-cert, --tls-key: can't be used: [Errno 2] No such file"),
+        ({"tls_cert": str(Path(__file__))}, "--tls-cert, --tls-key: can't be used: [SSL"),
+    ],
+)
+def test_what_can_not_be_used_is_told_before_anything_starts(settings: dict[str, str], said: str) -> None:
+    """One line, no traceback."""
+    ended = run_service(**{variable(name): value for name, value in settings.items()}, PENUMBRA_PORT="0")
+    assert ended.returncode not in {0, None}
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"python -m service: error: {said}")
 
 
 @pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, None), (0, 256, 1), (5, 1, 5), (5, 256, 5)])

@@ -77,7 +77,7 @@ def test_errors_are_the_clients_own_with_our_message(told: dict[str, Any]) -> No
     unknown, unusable = told["unknown model"], told["unusable seed"]
     assert {unknown["raised"], unusable["raised"]} == {"HTTPStatusError"}
     assert unknown["text"].startswith(
-        "there is no model of that name; there are: breast-cancer, diabetes, digits, digits-ensemble, '404 "
+        "there is no model of that name; there are: breast-cancer, diabetes, digits, digits-ensemble, mnist-ff, '404 "
     )
     assert unusable["text"].startswith(
         "parameters.seed: must be a whole number from 0 to 9007199254740991, or its digits"

@@ -196,6 +196,7 @@ def test_the_index_takes_any_body_that_says_nothing(server: Server) -> None:
             "diabetes",
             "digits",
             "digits-ensemble",
+            "mnist-ff",
         ]
     for body, message in (
         (b"[]", "the body must be a JSON object"),

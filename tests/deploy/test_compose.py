@@ -86,3 +86,36 @@ def test_mounted_files_exist(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]
         assert source in COMPOSE["volumes"] or (ROOT / source).exists()
+
+
+def test_whoever_asks_needs_a_key() -> None:
+    """Hashes come from a secret file, which is neither in the image nor in git; Prometheus has a key of its own."""
+    service, secrets = SERVICES["penumbra"], COMPOSE["secrets"]
+    assert service["environment"]["PENUMBRA_KEYS_FILE"] == f"/run/secrets/{service['secrets'][0]}"
+    assert "PENUMBRA_ALLOW_ANONYMOUS" not in service["environment"]
+    assert "ANONYMOUS" not in DOCKERFILE
+    (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{SERVICES['prometheus']['secrets'][0]}"
+    kept = (ROOT / ".gitignore").read_text().split()
+    for secret in secrets.values():
+        assert secret["file"].partition(":-./")[2].removesuffix("}") in kept
+
+
+def test_keys_are_made_as_compose_wants_them(tmp_path: Path) -> None:
+    """What make runs leaves hashes in one file, and prints or keeps the keys."""
+    recipe = subprocess.run(["make", "-n", "-B", "keys.jsonl"], cwd=ROOT, capture_output=True, text=True, check=True)
+    added = [line for line in recipe.stdout.splitlines() if " keys add " in line]
+    printed = [
+        subprocess.run(
+            [sys.executable, *line.split(">")[0].split()[1:-1], str(tmp_path / "keys.jsonl")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for line in added
+    ]
+    kept = (tmp_path / "keys.jsonl").read_text()
+    assert '"scopes":["read"]' in kept
+    assert '"scopes":["read","infer","admin"]' in kept
+    assert all(key.startswith("pen_") and key not in kept for key in printed)

@@ -38,7 +38,17 @@ class Container:
     """A running container of the image, ready to be asked."""
 
     def __init__(self, *arguments: str) -> None:
-        self.id = docker("run", "--detach", "--publish", "127.0.0.1::8000", *_HARDENED, IMAGE, *arguments)
+        self.id = docker(
+            "run",
+            "--detach",
+            "--env",
+            "PENUMBRA_ALLOW_ANONYMOUS=true",
+            "--publish",
+            "127.0.0.1::8000",
+            *_HARDENED,
+            IMAGE,
+            *arguments,
+        )
         address = docker("port", self.id, "8000").splitlines()[0]
         self.client = httpx.Client(base_url=f"http://{address}", timeout=30)
         while self.exec("python", "-m", "service", "health") != 0:

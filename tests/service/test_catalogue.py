@@ -59,8 +59,9 @@ async def test_a_version_that_appears_is_served_once_it_is_loaded(store: Path) -
     await found.load("model")
     assert found.resolve("model").manifest.version == "2"
     assert found.resolve("model", "1").manifest.version == "1"
-    with pytest.raises(UnknownModel, match="there are: model"):
+    with pytest.raises(UnknownModel) as raised:
         found.resolve("another")
+    assert raised.value.models == ["model"]
     await found.load("another")
     assert serving(found) == {"another": {"1": True}, "model": {"1": True, "2": True}}
 

@@ -29,13 +29,26 @@ from tests.api.wire import ROW, TINY_ROWS
 from tests.telemetry.scrape import scrape_inside, value
 
 FIELDS = [
-    *("time", "level", "logger", "message", "pid", "method", "route", "model", "version", "digest", "request_id"),
+    *(
+        "time",
+        "level",
+        "logger",
+        "message",
+        "pid",
+        "method",
+        "route",
+        "model",
+        "version",
+        "digest",
+        "key",
+        "request_id",
+    ),
     *("status", "rows", "samples", "seed", "queue_ms", "compute_ms", "total_ms"),
 ]
 seconds = st.floats(0, 1e5)
 entries = st.tuples(
     seconds,
-    st.just(b'"pid":1,"method":"POST","route":"/x","model":"m","version":null,"digest":null'),
+    st.just(b'"pid":1,"method":"POST","route":"/x","model":"m","version":null,"digest":null,"key":null'),
     st.from_regex(rb"[A-Za-z0-9._~-]{1,20}", fullmatch=True),
     st.integers(100, 599),
     *(st.none() | st.integers(0, 2**53 - 1) for _ in range(3)),
@@ -206,7 +219,7 @@ def _quiet_lines(port: int, settings: dict[str, str]) -> list[str]:
     while process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port)) as caller:
-                caller.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                caller.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 if caller.recv(65536).startswith(b"HTTP/1.1 200"):
                     break
         except ConnectionError:

@@ -72,7 +72,8 @@ async def index(exchange: Exchange) -> Answer:
     """Every version in the store and in service; the body may be empty."""
     only_ready = await exchange.read_bytes(_LARGEST_ORDER, orders.index)
     entries = await exchange.state.inference.catalogue.index()
-    listed = metadata.index(entry for entry in entries if entry.ready or not only_ready)
+    seen = (entry for entry in entries if exchange.sees(entry.name))
+    listed = metadata.index(entry for entry in seen if entry.ready or not only_ready)
     return Answer(200, [JSON], orjson.dumps(listed))
 
 
@@ -92,8 +93,9 @@ async def unload(exchange: Exchange) -> Answer:
 
 async def _may_manage(exchange: Exchange) -> None:
     """Reads the order, which must be one that can be followed, from somebody who may give it."""
-    if not exchange.state.settings.loopback:
-        raise Forbidden("models are loaded and unloaded only where the service listens on loopback alone")
+    settings = exchange.state.settings
+    if settings.answers_anybody and not settings.loopback:
+        raise Forbidden("models are loaded and unloaded only on loopback, or with a key of scope admin")
     await exchange.read_bytes(_LARGEST_ORDER, orders.change)
 
 
@@ -130,7 +132,8 @@ async def server_ready(request: Request) -> Any:
 async def count_all(request: Request) -> Any:
     """What the worker process that answers has counted of every version in service."""
     inference = _inference(request)
-    served = [model for versions in inference.catalogue.models.values() for model in versions.values() if model]
+    sees, models = request.state.caller.sees, inference.catalogue.models
+    served = [model for name, versions in models.items() if sees(name) for model in versions.values() if model]
     return metadata.statistics(inference.counts, served)
 
 

@@ -1,0 +1,1 @@
+"""Who may ask: keys, tokens and rates. Knows no HTTP; `api.guard` stands at the door."""

@@ -1,0 +1,167 @@
+"""Connections as uvicorn keeps them, but for callers who are slow, or do not speak HTTP.
+
+A request must have arrived within a time, headers and body each; of an answer, or of a stream, some bytes must arrive
+within any such time, however few; headers are bounded; what can't be read as HTTP is answered once, in the form of all
+problems, and the connection closed. One look a second at all connections does what a timer for each request would do,
+for less. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import secrets
+import socket
+import struct
+import sys
+import termios
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api import problems
+from service.api.answers import SECURITY
+
+LOOK_SECONDS = 1.0
+MOST_HEADERS = 100
+# Of the request line and all headers; more than a chunk that is read at once, and no more is ever held.
+MOST_HEADER_BYTES = 1 << 16
+_NO_LINGERING = struct.pack("ii", 1, 0)
+
+
+class _Refused(Exception):
+    """Ends the parsing of a request; the parser reports it as an error of its own."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Since when the caller owes us the rest of something: headers, or a body.
+        self.owing: float | None = None
+        # What it had yet to take when that last became another, and since when.
+        self._left: tuple[int, int] | None = None
+        self._stalled = 0.0
+        self._in_headers, self._size = True, 0
+        self._refusal: tuple[int, str] | None = None
+        self.url = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self.owing = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._refusal is not None:  # the connection is being closed
+            return
+        began = self._in_headers
+        super().data_received(data)
+        if began and self._in_headers and self._refusal is None:
+            # Still no end of them: the parser holds what has come so far.
+            self._size += len(data)
+            if self._size > MOST_HEADER_BYTES:
+                self._refuse(431, "the headers are too large")
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """See httptools; the first byte of a request has come."""
+        super().on_message_begin()
+        self._in_headers, self._size = True, 0
+        self.owing = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. What follows a body in chunks are no headers: they could say another thing than those did."""
+        if not self._in_headers:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > MOST_HEADERS:
+            self._refuse(431, f"there are more than {MOST_HEADERS} headers")
+            raise _Refused
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MOST_HEADER_BYTES:
+            self._refuse(431, "the headers are too large")
+            raise _Refused
+        if not self.url.startswith(b"/"):
+            self._refuse(400, "the target of a request must be a path")
+            raise _Refused
+        super().on_headers_complete()
+        self._in_headers, self._size = False, 0
+        self.owing = self.loop.time()
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        self._in_headers, self.owing = True, None
+        super().on_message_complete()
+
+    def look(self, now: float, patience: float) -> None:
+        """Closes the connection if its caller has owed us something, or taken nothing, for that many seconds."""
+        if (left := self._untaken()) != self._left:
+            self._left, self._stalled = left, now
+        before = now - patience
+        if left is not None and self._stalled < before:
+            # Nor shall the system keep for it what it does not take.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+            self.transport.abort()
+        elif self.transport.is_closing():
+            return
+        # While we do not read, it is not the caller who is slow.
+        elif self.owing is not None and self.owing < before and not self.flow.read_paused:
+            if not self.url and not self._size:
+                self.transport.close()  # nothing was asked
+                return
+            self._refuse(408, "the request did not arrive in time")
+            self.send_400_response("")
+
+    def _untaken(self) -> tuple[int, int] | None:
+        """Bytes that wait here, and that the system has and the caller's has not: of those it can hold megabytes."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            return None
+        unheard = bytearray(4)
+        with suppress(OSError):  # not every system says so
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unheard)
+        return waiting, int.from_bytes(unheard, sys.byteorder)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say nothing
+        """See HttpToolsProtocol: the connection ends, with an answer where none has begun."""
+        self.owing = None
+        status, detail = self._refusal or (400, "this is not HTTP/1.1 as it should be")
+        self._refusal = status, detail
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            # What came before was read as a whole, and gets its answer; this gets none.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if not self.pipeline and (self._in_headers or not cycle.response_started):
+            path = self.url.decode("ascii", "replace")
+            answer = problems.unreadable(status, detail, secrets.token_hex(16).encode(), path)
+            head = [STATUS_LINE[status]]
+            headers = [*self.server_state.default_headers, *answer.headers, *SECURITY]
+            head += [b"%b: %b\r\n" % header for header in headers]
+            self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(answer.body), answer.body]))
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._refusal = status, detail
+
+
+async def look_after(connections: Iterable[Any], patience: float) -> None:
+    """Looks at all connections once a second, until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        now = loop.time()
+        for connection in list(connections):
+            if isinstance(connection, Protocol):
+                connection.look(now, patience)

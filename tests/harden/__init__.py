@@ -1,0 +1,1 @@
+"""The thirty checks of SECURITY.md, with figures: `make harden`."""
