@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from models.layers import dropout_sites
 from models.repository import Repository
 from service.engine import reference
 from service.engine.evaluate import evaluate
@@ -86,21 +87,17 @@ def test_draws_over_http_equal_the_loop(server: Any, name: str) -> None:
     body = {"inputs": rows.tolist(), "seed": 21, "samples": 30, "return_draws": True}
     draws = np.array(server.client.post(f"/v1/models/{name}/sample", json=body).json()["draws"])
 
+    mean, scale = (np.array([getattr(f, part) for f in manifest.inputs]) for part in ("mean", "scale"))
+    query = Query(((rows - mean) / scale).astype(np.float32), Committee(21, 30))
     module = module_of(manifest.architecture)
     module.load_state_dict(dict(model.networks[0]))
-    mean, scale = (np.array([getattr(f, part) for f in manifest.inputs]) for part in ("mean", "scale"))
-    standard = ((rows - mean) / scale).astype(np.float32)
-    widths = tuple(layer.p is not None and layer.width for layer in _sites(manifest.architecture))
-    outputs = reference.evaluate(module, widths, Query(standard, Committee(21, 30))).astype(np.float64)
+    widths = tuple(site.width for site in dropout_sites(manifest.architecture.layers()))
+    outputs = reference.evaluate(module, widths, query).astype(np.float64)
     if manifest.task == "classification":
-        expected = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True)
+        odds = np.exp(outputs / (manifest.calibration.temperature or 1.0))
+        expected = odds / odds.sum(-1, keepdims=True)
     else:
         targets = manifest.targets
         expected = outputs[..., : len(targets)] * [t.scale for t in targets] + [t.mean for t in targets]
     np.testing.assert_allclose(draws, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
-
-def _sites(spec: Any) -> Any:
-    from models.layers import dropout_sites
-
-    return dropout_sites(spec.layers())
