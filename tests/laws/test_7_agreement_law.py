@@ -100,4 +100,3 @@ def test_draws_over_http_equal_the_loop(server: Any, name: str) -> None:
         targets = manifest.targets
         expected = outputs[..., : len(targets)] * [t.scale for t in targets] + [t.mean for t in targets]
     np.testing.assert_allclose(draws, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
-
