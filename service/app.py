@@ -27,6 +27,7 @@ from service.catalogue import Catalogue
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
+from service.memory import Memory, reader, trim
 from service.served import Loader
 from service.settings import Settings
 from service.telemetry.observer import Observer, Watched
@@ -62,10 +63,21 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
+        mask_cache = MaskCache(settings.mask_cache_bytes)
+
+        def relieve() -> None:
+            mask_cache.clear()
+            trim()
+
+        memory = Memory(settings.memory_share, reader(settings.worker_processes), relieve)
         batcher = Batcher(
-            settings.engine_threads, settings.max_queue, settings.max_queue_seconds, observe=observer.evaluated
+            settings.engine_threads,
+            settings.max_queue,
+            settings.max_queue_seconds,
+            observe=observer.evaluated,
+            memory_short=lambda: memory.short,
         )
-        repository, mask_cache = open_store(settings.store, settings.cache), MaskCache(settings.mask_cache_bytes)
+        repository = open_store(settings.store, settings.cache)
         if loader is None:  # nobody else has looked
             await to_thread.run_sync(repository.refresh)
         catalogue = Catalogue(
@@ -78,7 +90,8 @@ def create_app(
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY)
         gc.enable()
-        following = [asyncio.create_task(catalogue.follow())]
+        app.state.memory = memory
+        following = [asyncio.create_task(catalogue.follow()), asyncio.create_task(memory.watch())]
         if settings.watch_seconds:
             following.append(asyncio.create_task(catalogue.watch(settings.watch_seconds)))
         if access is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 from service.engine.evaluation import Piece
 from service.engine.workspace import Workspace
-from service.errors import CallerGone, DeadlineExceeded, QueueFull, ShuttingDown
+from service.errors import CallerGone, DeadlineExceeded, MemoryShort, ShuttingDown, Unavailable
+from service.fairness import Line, Shares
 from service.turns import Clock, Turn, Turns
 
 # Up to here (estimated) a request is evaluated on the event loop.
@@ -30,7 +30,8 @@ COMPANY_SECONDS = 0.002
 _MOST_TURNS = 8
 # How often callers who hung up are looked for.
 SWEEP_SECONDS = 0.05
-_LONGEST_RETRY = 60
+# Memory that is short is not soon plenty.
+_MEMORY_RETRY = 5
 
 
 class Job(Protocol):
@@ -77,15 +78,17 @@ class _Admitted:
     arrived: float
     deadline: float
     gone: Callable[[], bool]
+    caller: str
     turn: Turn | None = None
 
 
 class Batcher:
     """A bounded queue in front of the event loop's share of the work and of the engine threads.
 
-    At most `max_queue` requests, and `max_seconds` of work as estimated, are admitted at once; with nothing admitted
-    any request is. Counters for tests and telemetry: requests `computed`, `companies` evaluated, requests `refused`,
-    `expired` and `abandoned`; of the last three nothing was computed, unless a long request was abandoned half-way.
+    At most `max_queue` requests, and `max_seconds` of work as estimated, are admitted at once, and callers take turns:
+    see `fairness`. Nothing large is admitted while `memory_short` says so. Counters for tests and telemetry: requests
+    `computed`, `companies` evaluated, requests `refused`, `expired` and `abandoned`; of the last three nothing was
+    computed, unless a long request was abandoned half-way.
     """
 
     def __init__(
@@ -95,29 +98,38 @@ class Batcher:
         max_seconds: float = math.inf,
         clock: Clock = time.monotonic,
         observe: Observe = _unobserved,
+        memory_short: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.threads, self._observe = threads, observe
+        self.threads, self._observe, self._memory_short = threads, observe, memory_short
         self.computed = self.companies = self.refused = self.expired = self.abandoned = 0
-        self._max_queue, self._max_seconds, self._clock = max_queue, max_seconds, clock
+        self._clock = clock
+        self._shares = Shares(threads, max_queue, max_seconds)
         self._turns = Turns(threads, clock)
         self._workspace = Workspace()  # the event loop's
         # The one that asks first: to ask which it is takes a system call.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._admitted: set[_Admitted] = set()
-        self._seconds = 0.0  # of all that is admitted
-        self._small: deque[_Admitted] = deque()
+        self._small: Line[_Admitted] = Line()
         self._small_seconds = 0.0
         self._flushing = self._sweeping = self._closing = False
 
     async def run(
-        self, job: Job, patience: float, gone: Callable[[], bool] = lambda: False, *, begun: bool = False
+        self,
+        job: Job,
+        patience: float,
+        gone: Callable[[], bool] = lambda: False,
+        caller: str = "",
+        *,
+        begun: bool = False,
     ) -> Timings:
         """Evaluates a job, alone or in company; returns when it is done.
 
-        A job that continues what has `begun` waits its turn again, but is not refused as long as others are taken;
-        where its caller has hung up meanwhile it is not even put in line.
-        Raises QueueFull or ShuttingDown at once, DeadlineExceeded when `patience` seconds pass before it begins,
-        CallerGone when `gone` says that nobody waits for the answer, and whatever the evaluation raises.
+        Those of one `caller` keep their order, and callers take turns. A job that continues what has `begun` waits its
+        turn again, but is not refused as long as others are taken; where its caller has hung up meanwhile it is not
+        even put in line.
+        Raises QueueFull, ShareExceeded, MemoryShort or ShuttingDown at once, DeadlineExceeded when `patience` seconds
+        pass before it begins, CallerGone when `gone` says that nobody waits for the answer, and whatever the
+        evaluation raises.
         """
         loop = self._loop
         if loop is None:
@@ -126,13 +138,12 @@ class Batcher:
             self.abandoned += 1
             raise CallerGone("the caller hung up")
         seconds = job.seconds
-        self._admit(seconds, begun=begun)
+        self._admit(caller, seconds, begun=begun)
         now = self._clock()
-        entry = _Admitted(job, seconds, loop.create_future(), now, now + patience, gone)
+        entry = _Admitted(job, seconds, loop.create_future(), now, now + patience, gone, caller)
         self._admitted.add(entry)
-        self._seconds += seconds
         if seconds <= SMALL_SECONDS:
-            self._small.append(entry)
+            self._small.put(caller, entry)
             self._small_seconds += seconds
             if not self._flushing:
                 self._flushing = True
@@ -142,6 +153,7 @@ class Batcher:
                 job.stages([job], self.threads),
                 entry.deadline,
                 lambda failure: self._done_elsewhere(loop, entry, failure),
+                caller,
             )
             self._turns.put(entry.turn)
         if not self._sweeping:
@@ -152,6 +164,15 @@ class Batcher:
         finally:
             # Reached early when the caller is cancelled: what has not begun is dropped.
             self._forget(entry)
+
+    def foresee(self, caller: str) -> None:
+        """Raises what `run` would raise at once for any large request of this caller."""
+        try:
+            self._look_at_memory()
+            self._shares.foresee(caller)
+        except Unavailable:
+            self.refused += 1
+            raise
 
     @property
     def admitted(self) -> int:
@@ -167,21 +188,27 @@ class Batcher:
     @property
     def admitted_seconds(self) -> float:
         """The work in what is admitted, as estimated."""
-        return self._seconds
+        return self._shares.seconds
 
     def close(self) -> None:
         """Takes no new work, finishes what was admitted, ends the threads. Called from another thread."""
         self._closing = True
         self._turns.close()
 
-    def _admit(self, seconds: float, *, begun: bool) -> None:
+    def _admit(self, caller: str, seconds: float, *, begun: bool) -> None:
         if self._closing:
             raise ShuttingDown("the service is shutting down")
-        full = len(self._admitted) >= self._max_queue or self._seconds + seconds > self._max_seconds
-        if full and self._admitted and not begun:
+        try:
+            if seconds > SMALL_SECONDS and not begun:
+                self._look_at_memory()
+            self._shares.admit(caller, seconds, begun=begun)
+        except Unavailable:
             self.refused += 1
-            retry_after = min(max(1, math.ceil(self._seconds / self.threads)), _LONGEST_RETRY)
-            raise QueueFull("as much work as may is waiting already", retry_after)
+            raise
+
+    def _look_at_memory(self) -> None:
+        if self._memory_short():
+            raise MemoryShort("memory is short: nothing large is taken for now", _MEMORY_RETRY)
 
     def _look(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
         """Evaluates once a turn of the event loop has brought nobody new, or enough.
@@ -198,11 +225,11 @@ class Batcher:
             loop.call_soon(self._look, loop, len(self._small), 0)
 
     def _flush(self) -> None:
-        """Evaluates small requests, up to a few milliseconds of work, in order of arrival."""
+        """Evaluates small requests, up to a few milliseconds of work; callers take turns."""
         companies: dict[Hashable, list[_Admitted]] = {}
         now, seconds = self._clock(), 0.0
         while self._small and seconds < COMPANY_SECONDS:
-            entry = self._small.popleft()
+            entry = self._small.take()
             self._small_seconds = self._small_seconds - entry.seconds if self._small else 0.0
             if entry.answer.done():
                 continue
@@ -210,6 +237,7 @@ class Batcher:
                 self._settle(entry, now, DeadlineExceeded())
                 continue
             seconds += entry.seconds
+            self._small.charge(entry.caller, entry.seconds)
             key = entry.job.company
             companies.setdefault(id(entry) if key is None else key, []).append(entry)
         for company in companies.values():
@@ -276,7 +304,7 @@ class Batcher:
         if entry not in self._admitted:
             return
         self._admitted.discard(entry)
-        self._seconds = self._seconds - entry.seconds if self._admitted else 0.0
+        self._shares.release(entry.caller, entry.seconds)
         if not entry.answer.done():
             entry.answer.cancel()
         if entry.turn is not None:

@@ -11,6 +11,8 @@ PenumbraError
 ├── NotApplicable         the model can't answer this kind of question
 ├── Unavailable           not now; worth trying again
 │   ├── QueueFull
+│   ├── ShareExceeded     this caller has more than its share of a full queue
+│   ├── MemoryShort
 │   ├── ShuttingDown
 │   ├── ModelNotReady
 │   └── RateExceeded      this caller has asked too often
@@ -79,6 +81,14 @@ class Unavailable(PenumbraError):
 
 class QueueFull(Unavailable):
     """As many requests wait as may."""
+
+
+class ShareExceeded(Unavailable):
+    """As many requests wait as may, and more of them are this caller's than would be if all had equal parts."""
+
+
+class MemoryShort(Unavailable):
+    """Memory is nearly used up: nothing large is taken for a while."""
 
 
 class ShuttingDown(Unavailable):

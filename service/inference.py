@@ -30,8 +30,8 @@ Gone = Callable[[], bool]
 class Inference:
     """The models that are served, and how to ask them.
 
-    `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line. `counts` are by the name
-    and version of a model, since this process began.
+    `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line, `caller` which it is
+    of those who take turns. `counts` are by the name and version of a model, since this process began.
     """
 
     def __init__(self, catalogue: Catalogue, batcher: Batcher, mask_cache: MaskCache | None = None) -> None:
@@ -40,16 +40,20 @@ class Inference:
         self.resolve = catalogue.resolve
         self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
 
+    def foresee(self, caller: str) -> None:
+        """Raises Unavailable where a request of this caller would come to nothing, whatever it asks for."""
+        self._batcher.foresee(caller)
+
     async def predict(
-        self, model: ServedModel, rows: Float64, patience: float, gone: Gone
+        self, model: ServedModel, rows: Float64, patience: float, gone: Gone, caller: str = ""
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
         job = Job(model, rows, model.members, model.full)
-        timings = await self._run(job, patience, gone)
+        timings = await self._run(job, patience, gone, caller)
         return job.answer(), timings
 
     async def sample(
-        self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
+        self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone, caller: str = ""
     ) -> tuple[Sampled, Timings]:
         """Asks a committee: all at once or, where there is a target, block by block until it is reached.
 
@@ -58,28 +62,28 @@ class Inference:
         """
         job, target = self._sampling(model, sampling), sampling.target
         if target is None:
-            timings = await self._run(job, patience, gone)
+            timings = await self._run(job, patience, gone, caller)
             return job.answer(), timings
         with self._counted(job) as spent:
             ends = (end for end in blocks.ends(job.samples) if end >= target.least)
-            async for so_far in self._blocks(job, ends, patience, gone):
+            async for so_far in self._blocks(job, ends, patience, gone, caller):
                 told, timings = so_far
                 spent.append(timings)
             return told, _total(spent)
 
     async def stream(
-        self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
+        self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone, caller: str = ""
     ) -> AsyncGenerator[tuple[Sampled, Timings], None]:
         """The same as it grows: after each block of samples what all so far say; the last is what `sample` gives.
 
         Between two blocks nothing is computed, and nothing waits. Raises what `sample` raises, at first or later.
         """
         if sampling.method == "moments":
-            yield await self.sample(model, sampling, patience, gone)
+            yield await self.sample(model, sampling, patience, gone, caller)
             return
         job = self._sampling(model, sampling)
         with self._counted(job) as spent:
-            async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone):
+            async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone, caller):
                 spent.append(timings)
                 yield told, timings
 
@@ -104,13 +108,13 @@ class Inference:
                 ) from None
         return Job(model, sampling.rows, networks, cuts, sampling, self._masks)
 
-    async def _run(self, job: Job, patience: float, gone: Gone) -> Timings:
+    async def _run(self, job: Job, patience: float, gone: Gone, caller: str) -> Timings:
         """Evaluates a job, and counts it: `_counted` in short, for the many requests that are a single one."""
         manifest = job.model.manifest
         counts = self.counts[manifest.name, manifest.version]
         began = time.monotonic()
         try:
-            timings = await self._batcher.run(job, patience, gone)
+            timings = await self._batcher.run(job, patience, gone, caller)
         except BaseException:
             counts.failed(time.monotonic() - began)
             raise
@@ -118,7 +122,7 @@ class Inference:
         return timings
 
     async def _blocks(
-        self, job: Job, ends: Iterable[int], patience: float, gone: Gone
+        self, job: Job, ends: Iterable[int], patience: float, gone: Gone, caller: str
     ) -> AsyncGenerator[tuple[Sampled, Timings], None]:
         """A sampling up to each of these ends in turn, and what it took, until its target is reached."""
         assert job.sampling is not None, "a prediction has no blocks. This is a bug."
@@ -127,7 +131,7 @@ class Inference:
             block = job.block(earlier, end)
             begun = earlier is not None
             # Who was taken once need not hurry any more, only wait for its turn.
-            timings = await self._batcher.run(block, math.inf if begun else patience, gone, begun=begun)
+            timings = await self._batcher.run(block, math.inf if begun else patience, gone, caller, begun=begun)
             told: Sampled = block.answer()
             if target is not None:
                 told = told._replace(converged=end >= target.least and told.reaches(target))

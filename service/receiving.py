@@ -1,9 +1,9 @@
 """Connections as uvicorn keeps them, but for callers who are slow, or do not speak HTTP.
 
 A request must have arrived within a time, headers and body each; of an answer, or of a stream, some bytes must arrive
-within any such time, however few; headers are bounded; what can't be read as HTTP is answered once, in the form of all
-problems, and the connection closed. One look a second at all connections does what a timer for each request would do,
-for less. Knows nothing of what is asked.
+within any such time, however few; headers are bounded, and so is the number of connections, but for those that ask for
+health; what can't be read as HTTP is answered once, in the form of all problems, and the connection closed. One look a
+second at all connections does what a timer for each request would do, for less. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api import problems
 from service.api.answers import SECURITY
+from service.api.guard import HEALTH
+from service.connections import Gentle, Room
 
 LOOK_SECONDS = 1.0
 MOST_HEADERS = 100
@@ -36,10 +39,13 @@ class _Refused(Exception):
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection, of those for which there is room."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    transport: Gentle  # type: ignore[assignment]
+
+    def __init__(self, *arguments: Any, room: Room | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._room = room or Room()
         # Since when the caller owes us the rest of something: headers, or a body.
         self.owing: float | None = None
         # What it had yet to take when that last became another, and since when.
@@ -51,11 +57,24 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
-        super().connection_made(transport)
+        super().connection_made(Gentle(transport, self.loop, self._in_the_midst))  # type: ignore[arg-type]
         self.owing = self.loop.time()
+        self._room.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._room.leave(self)
+
+    def expel(self) -> None:
+        """See connections.Guest."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self.transport.lingering:
+            self.transport.hear(data)
+            return
         if self._refusal is not None:  # the connection is being closed
             return
         began = self._in_headers
@@ -91,6 +110,8 @@ class Protocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._refuse(400, "the target of a request must be a path")
             raise _Refused
+        if not self._room.holds(self) and self.url.partition(b"?")[0].decode("ascii", "replace") not in HEALTH:
+            self.app = _turn_away
         super().on_headers_complete()
         self._in_headers, self._size = False, 0
         self.owing = self.loop.time()
@@ -154,6 +175,18 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         self._refusal = status, detail
+
+    def _in_the_midst(self) -> bool:
+        """Whether something is still being sent, as far as we know."""
+        return self._refusal is not None or not self._in_headers
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI application
+    """There is no room for this connection; what was asked is not read."""
+    status, headers, body = problems.turned_away(secrets.token_hex(16).encode(), scope["path"])
+    headers += [(b"content-length", b"%d" % len(body)), *SECURITY]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
 async def look_after(connections: Iterable[Any], patience: float) -> None:

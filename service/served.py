@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import platform
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
 from service.engine.uncertainty import RegressionDraws, Widths, regression_draws
 from service.engine.verify import verified_network
+from service.memory import trim
 
 # What the bits of an answer depend on in this process.
 _BUILD = (torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine())
@@ -162,11 +162,5 @@ class Loader:
         members = tuple(verified_network(architecture, tensors, self._device) for tensors in model.networks)
         made = ServedModel(model.manifest, members)
         made.warm_up()
-        _give_memory_back()
+        trim()  # loading took twice the weights and more for a while, which glibc would keep
         return made
-
-
-def _give_memory_back() -> None:
-    """Returns to the system what loading took for a while: twice the weights and more, which glibc would keep."""
-    with suppress(AttributeError, OSError):  # another C library has no such function
-        ctypes.CDLL(None).malloc_trim(0)

@@ -34,6 +34,7 @@ from service.access.keys import WrongKeys
 from service.agreement import Agreement, Shared
 from service.api.guard import LOCAL
 from service.app import access_of, create_app, new_loader
+from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
@@ -69,7 +70,7 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         delay: float,
-        beat: Beat = lambda: None,
+        beat: Beat = lambda *, worn=False: None,  # noqa: ARG005 - nobody is there to replace anything
         tally: int | None = None,
         patience: float = math.inf,
     ) -> None:
@@ -138,7 +139,7 @@ class Server(uvicorn.Server):
 
     async def _beat_on(self) -> None:
         while True:
-            self._beat()
+            self._beat(worn=self.config.loaded_app.state.memory.worn)
             await asyncio.sleep(TICK)
 
 
@@ -244,7 +245,7 @@ def _configuration(
         log_level=settings.log_level,
         access_log=False,  # there is one of our own
         server_header=False,
-        http=Protocol,
+        http=partial(Protocol, room=Room(room_for(settings.max_connections))),  # type: ignore[arg-type]
         ws="none",
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,

@@ -112,6 +112,14 @@ class Settings(BaseSettings):
             "which a caller takes nothing of its answer, or of a stream.",
         ),
     ] = 15.0
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Most connections of one worker; on more, all but health is told to come later. 0: as many as "
+            "the system has files for, which bounds any number.",
+        ),
+    ] = 4096
     store: Annotated[
         Path | str,
         PlainValidator(_directory_or_url),
@@ -170,6 +178,15 @@ class Settings(BaseSettings):
     mask_cache_bytes: Annotated[
         int, Field(ge=0, description="Most memory per worker for the masks of seeds that are asked for again.")
     ] = 64 * 2**20
+    memory_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the memory (a container's limit, else the machine's) beyond which caches are emptied "
+            "and large requests refused, and a worker that has grown is replaced; 0: none.",
+        ),
+    ] = 0.9
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000

@@ -5,8 +5,8 @@ from it starts at once and shares all memory that neither of them writes to: PyT
 Forking is sound only while there is a single thread, or a child could wait for a lock that nobody holds any more: so
 threads, event loops and GPU contexts are made in the workers. As process 1 of a container it also reaps orphans.
 
-SIGTERM and SIGINT stop everything, a second SIGINT at once; SIGHUP replaces the workers one by one. Knows nothing of
-HTTP or models.
+SIGTERM and SIGINT stop everything, a second SIGINT at once; SIGHUP replaces the workers one by one, and so is a worker
+that says that it is worn. Knows nothing of HTTP or models.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.connection import wait
 from types import FrameType
+from typing import Protocol
 
-Beat = Callable[[], None]
+
+class Beat(Protocol):
+    """What a worker calls when it is ready and once a second from then on; `worn` asks for another in its place."""
+
+    def __call__(self, *, worn: bool = False) -> None:
+        """Once."""
+
+
 Serve = Callable[[Beat], None]
 
 TICK = 1.0  # seconds
@@ -31,6 +39,7 @@ TICK = 1.0  # seconds
 # are paused together and go on, none of them was hung.
 _PATIENCE = 6
 _LONGEST_PAUSE = 30.0  # seconds
+_WORN = b"!"
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
@@ -38,10 +47,14 @@ logger = logging.getLogger(__name__)
 
 
 class _Worker:
-    """A forked process that beats: it writes a byte into a pipe when it is ready, and every second from then on."""
+    """A forked process that beats: it writes a byte into a pipe when it is ready, and every second from then on.
+
+    Another byte when it had better be replaced.
+    """
 
     def __init__(self, serve: Serve, generation: int, inherited: Iterable[int]) -> None:
         self.generation, self.ready, self.retired, self.silent = generation, False, False, 0
+        self.worn = False
         self.pulse, pulse_end = os.pipe()
         for end in (self.pulse, pulse_end):
             os.set_blocking(end, False)
@@ -65,7 +78,7 @@ class _Worker:
 class Supervisor:
     """Keeps `count` workers alive, each of which calls `serve`, until it is told to stop.
 
-    `serve` is given a function to call when it is ready and once a second from then on; it returns after a SIGTERM.
+    `serve` is given a beat, see there; it returns after a SIGTERM.
     `renew` is called on SIGHUP, before replacements are forked. Workers that have not ended `grace` seconds after they
     were told to are killed.
     """
@@ -114,7 +127,7 @@ class Supervisor:
         """
         while self._code is None:
             working = [worker for worker in self._workers if not worker.retired]
-            outdated = [worker for worker in working if worker.generation != self._generation]
+            outdated = [worker for worker in working if worker.worn or worker.generation != self._generation]
             starting = not all(worker.ready for worker in working)
             if len(working) > self._count and not starting:
                 outdated[0].retire()
@@ -150,8 +163,11 @@ class Supervisor:
             worker.process.kill()
 
     def _listen(self, worker: _Worker) -> None:
-        if _drain(worker.pulse):
+        if heard := _drain(worker.pulse):
             worker.silent = 0
+            if _WORN in heard and not worker.worn:
+                worker.worn = True
+                logger.warning("worker %d has become too large; another takes its place", worker.pid)
             if not worker.ready:
                 worker.ready = self._served = True
                 self._pause = 0.0
@@ -201,9 +217,9 @@ def _work(serve: Serve, pulse: int, inherited: Iterable[int]) -> None:
     for end in inherited:
         os.close(end)
 
-    def beat() -> None:
+    def beat(*, worn: bool = False) -> None:
         try:
-            os.write(pulse, b".")
+            os.write(pulse, _WORN if worn else b".")
         except BlockingIOError:  # it is paused, and has enough to read
             pass
         except BrokenPipeError:  # it is gone, and nobody else would ever stop this process
@@ -216,11 +232,11 @@ def _leave(*_: object) -> None:
     sys.exit(0)
 
 
-def _drain(end: int) -> bool:
-    """Reads what there is in a pipe; whether there was anything."""
+def _drain(end: int) -> bytes:
+    """Reads what there is in a pipe, if there is anything."""
     with suppress(BlockingIOError):
-        return bool(os.read(end, 4096))
-    return False
+        return os.read(end, 4096)
+    return b""
 
 
 def _reap_orphans(workers: set[int]) -> None:

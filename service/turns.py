@@ -1,7 +1,8 @@
 """Engine threads, and how work takes turns on them.
 
 Work comes as stages of short pieces. The threads take one piece from each request in turn, so that a long request holds
-up a small one by a few pieces, not by its length. Knows nothing of networks, admission or HTTP.
+up a small one by a few pieces, not by its length; and callers take turns, however many requests each has. Knows nothing
+of networks, admission or HTTP.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from service.engine.evaluate import use_one_thread
 from service.engine.evaluation import Piece
 from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded
+from service.fairness import Line
 
 Clock = Callable[[], float]
 
@@ -34,6 +36,7 @@ class Turn:
     stages: Iterator[Sequence[Piece]]
     deadline: float
     done: Callable[[Exception | None], None]
+    caller: str = ""
     started: float | None = None
     ready: deque[Piece] = field(default_factory=lambda: deque([_begin]))
     running: int = 0
@@ -46,7 +49,7 @@ class Turns:
     def __init__(self, threads: int, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: deque[Turn] = deque()
+        self._waiting: Line[Turn] = Line()
         self._unfinished = 0
         self._closing = False
         self._threads = [
@@ -59,7 +62,7 @@ class Turns:
         """Puts work in line."""
         with self._changed:
             self._unfinished += 1
-            self._waiting.append(turn)
+            self._waiting.put(turn.caller, turn)
             self._changed.notify()
 
     def drop(self, turn: Turn) -> None:
@@ -80,12 +83,13 @@ class Turns:
         workspace = Workspace()
         while (taken := self._take()) is not None:
             turn, piece = taken
+            began = self._clock()
             try:
                 piece(workspace)
                 failure = None
             except Exception as error:  # noqa: BLE001 - a thread that dies would take its queue with it
                 failure = error
-            self._piece_done(turn, failure)
+            self._piece_done(turn, failure, self._clock() - began)
 
     def _take(self) -> tuple[Turn, Piece] | None:
         """The next piece, waiting for one; None when closed and nothing is left."""
@@ -95,7 +99,7 @@ class Turns:
                     if self._closing and self._unfinished == 0:
                         return None
                     self._changed.wait()
-                turn = self._waiting.popleft()
+                turn = self._waiting.take()
                 if turn.over:
                     continue
                 if turn.started is None:
@@ -108,12 +112,13 @@ class Turns:
                 piece = turn.ready.popleft()
                 turn.running += 1
                 if turn.ready:
-                    self._waiting.append(turn)
+                    self._waiting.put(turn.caller, turn)
                     self._changed.notify()
                 return turn, piece
 
-    def _piece_done(self, turn: Turn, failure: Exception | None) -> None:
+    def _piece_done(self, turn: Turn, failure: Exception | None, seconds: float) -> None:
         with self._changed:
+            self._waiting.charge(turn.caller, seconds)
             turn.running -= 1
             if turn.over or (failure is None and (turn.ready or turn.running)):
                 return
@@ -130,7 +135,7 @@ class Turns:
                     turn.done(failure)
             else:  # if it was dropped meanwhile, `_take` skips it
                 turn.ready.extend(following)
-                self._waiting.append(turn)
+                self._waiting.put(turn.caller, turn)
                 self._changed.notify(len(following))
 
     def _end(self, turn: Turn) -> bool:

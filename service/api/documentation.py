@@ -65,8 +65,8 @@ MEANINGS = {
     413: "Body too large",
     415: "Body is not JSON, or is compressed",
     422: "Well-formed but invalid",
-    429: "Over the key's rate",
-    503: "Queue full, shutting down, or the model is not ready",
+    429: "Over the key's rate, or over its share of a full queue",
+    503: "Queue full, memory short, shutting down, or the model is not ready",
     504: "The deadline passed while queued",
 }
 HEADERS: tuple[tuple[str, dict[str, Any], str], ...] = (

@@ -24,6 +24,9 @@ Headers = list[tuple[bytes, bytes]]
 
 # Bodies up to this size are decoded where they arrive: two milliseconds for one full of digits, else far less.
 INLINE_BYTES = 1 << 16
+# A larger body is not read where its request would come to nothing. To read a smaller one takes no longer than to
+# refuse it, and what it asks for may be there already.
+UNHEARD_BYTES = 1 << 12
 # What clients call a body of JSON and bytes: nothing at all, bytes, or, as curl does unless it is told, a form.
 _BYTES = (b"", b"application/octet-stream", b"application/x-www-form-urlencoded")
 _DEADLINE = re.compile(rb"[0-9]{1,8}")
@@ -58,8 +61,8 @@ class Exchange(Trail):
     async def read(self, max_bytes: int, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
         """The body, a JSON object, decoded; a large one on another thread.
 
-        Raises UnsupportedMedia, BodyTooLarge (before more than `max_bytes` are held), MalformedRequest, or what
-        `decode` raises.
+        Raises UnsupportedMedia, BodyTooLarge (before more than `max_bytes` are held), Unavailable (before anything
+        large is read that would come to nothing), MalformedRequest, or what `decode` raises.
         """
         if not _is_json(self._headers.get(b"content-type", b"")):
             raise UnsupportedMedia("the body must be JSON: send Content-Type: application/json")
@@ -133,8 +136,12 @@ class Exchange(Trail):
 
     async def _body(self, max_bytes: int) -> bytes:
         declared = self._headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > max_bytes:
+        length = int(declared[:20]) if declared.isdigit() else 0
+        if length > max_bytes:
             raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
+        looked = length > UNHEARD_BYTES
+        if looked:
+            self._foresee()
         chunks: list[bytes] = []
         size, more = 0, True
         while more:
@@ -146,7 +153,15 @@ class Exchange(Trail):
             size += len(chunks[-1])
             if size > max_bytes:
                 raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
+            if size > UNHEARD_BYTES and not looked:
+                looked = True
+                self._foresee()
         return b"".join(chunks)
+
+    def _foresee(self) -> None:
+        """Raises Unavailable where no large request makes sense now, unless the caller may have the answer already."""
+        if b"if-none-match" not in self._headers:
+            self.state.inference.foresee(self.caller)
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -59,7 +59,7 @@ async def predict(exchange: Exchange) -> Answer:
     if exchange.already_has(tag):
         return not_modified(tag)
     patience = exchange.patience(settings.deadline_ms)
-    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone)
+    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone, exchange.caller)
     body = await encode({"model": _reference(model), **fields.of_prediction(model, answer)})
     return answered([JSON], body, exchange.timings, tag)
 
@@ -73,7 +73,7 @@ async def sample(exchange: Exchange) -> Answer:
     if tag and exchange.already_has(tag):
         return not_modified(tag)
     patience = exchange.patience(settings.deadline_ms)
-    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone)
+    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone, exchange.caller)
     return answered([JSON], await encode(_told(model, sampling, answer)), exchange.timings, tag)
 
 
@@ -85,7 +85,7 @@ async def stream(exchange: Exchange) -> Answer:
     exchange.asked = sampling
     if tag and exchange.already_has(tag):
         return not_modified(tag)
-    told = inference.stream(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone)
+    told = inference.stream(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone, exchange.caller)
     # What is wrong with the request is known after its first block: until then there is no answer that has begun.
     first, exchange.timings = await anext(told)
     tell = partial(_told, model, sampling)

@@ -43,7 +43,9 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.UnknownModel, 404, "unknown-model"),
     (errors.NotApplicable, 409, "not-applicable"),
     (errors.RateExceeded, 429, "rate-exceeded"),
+    (errors.ShareExceeded, 429, "share-exceeded"),
     (errors.QueueFull, 503, "queue-full"),
+    (errors.MemoryShort, 503, "memory-short"),
     (errors.ShuttingDown, 503, "shutting-down"),
     (errors.ModelNotReady, 503, "model-not-ready"),
     (errors.Unavailable, 503, "unavailable"),
@@ -99,6 +101,13 @@ def unreadable(status: int, detail: str, request_id: bytes, path: str) -> Proble
     """The problem of bytes that are no request; the connection is closed after it."""
     answer = _problem(path, request_id, status, detail, [_CLOSE], "malformed-request" if status == 400 else "")
     answer.headers.append((b"x-request-id", request_id))
+    return answer
+
+
+def turned_away(request_id: bytes, path: str) -> Problem:
+    """The problem of a connection too many; it is closed after it."""
+    answer = of(errors.Unavailable("as many connections as may are open already"), request_id, path)
+    answer.headers.extend((_CLOSE, (b"x-request-id", request_id)))
     return answer
 
 

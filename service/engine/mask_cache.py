@@ -51,6 +51,12 @@ class MaskCache:
             self._store(key, drawn)
         return drawn
 
+    def clear(self) -> None:
+        """Forgets all masks."""
+        with self._lock:
+            self._masks.clear()
+            self.bytes = 0
+
     def _store(self, key: Hashable, drawn: KeptUnits) -> None:
         with self._lock:
             self._seen.pop(key, None)

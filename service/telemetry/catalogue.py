@@ -75,8 +75,8 @@ COMPUTED = Family(
 SHED = Family(
     "penumbra_shed_total",
     "counter",
-    "Requests that were not computed: queue_full, deadline (passed in the queue), client_gone, "
-    "shutting_down, rate (of a key).",
+    "Requests that were not computed: queue_full, share (of a caller in a full queue), memory, deadline (passed in the "
+    "queue), client_gone, shutting_down, rate (of a key).",
     ("reason",),
 )
 COMPANY_REQUESTS = Family(

@@ -6,8 +6,6 @@ what can be done once for a company is not done for each request in it.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
@@ -21,8 +19,17 @@ from models.manifest import Distribution, Quantity
 from service.catalogue import Looks
 from service.engine.mask_cache import MaskCache
 from service.engine.uncertainty import RegressionSummary
-from service.errors import CallerGone, DeadlineExceeded, QueueFull, RateExceeded, ShuttingDown
+from service.errors import (
+    CallerGone,
+    DeadlineExceeded,
+    MemoryShort,
+    QueueFull,
+    RateExceeded,
+    ShareExceeded,
+    ShuttingDown,
+)
 from service.jobs import Job, Sampled
+from service.memory import resident_memory
 from service.served import ServedModel
 from service.telemetry import catalogue, drift
 from service.telemetry.catalogue import Family
@@ -31,6 +38,8 @@ from service.telemetry.pages import Board
 NONE, OTHER = "none", "other"
 _SHED: dict[type[Exception], str] = {
     QueueFull: "queue_full",
+    ShareExceeded: "share",
+    MemoryShort: "memory",
     DeadlineExceeded: "deadline",
     CallerGone: "client_gone",
     ShuttingDown: "shutting_down",
@@ -302,13 +311,6 @@ def window_key(model: ServedModel, quantity: Quantity) -> tuple[str, tuple[str, 
 def open_board(directory: Path | None) -> Board:
     """Pages for what is counted here."""
     return Board(directory, catalogue.layout())
-
-
-def resident_memory() -> float:
-    """Bytes of this process in memory; 0 where the system does not say."""
-    if not sys.platform.startswith("linux"):
-        return 0.0
-    return float(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _one(board: Board, family: Family) -> memoryview[float]:

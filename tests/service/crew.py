@@ -2,7 +2,7 @@
 
 Prints a line for everything that happens. What a worker does is in the file that CREW names when it starts: "fail" ends
 it with exit code 5 before it is ready, "stubborn" makes it ignore SIGTERM, "orphan" makes it leave a dead process to
-process 1 and wait until that was reaped; anything else is good.
+process 1 and wait until that was reaped, "grow" makes it say once that it is worn; anything else is good.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def serve(beat: supervisor.Beat) -> None:
         leave_an_orphan()
     beat()
     say("ready", os.getpid())
+    if order == "grow":
+        beat(worn=True)
     never = threading.Event()
     while not never.wait(supervisor.TICK):
         beat()

@@ -123,6 +123,23 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     assert crew.stop() == 0
 
 
+def test_a_worker_that_is_worn_is_replaced(start: Start) -> None:
+    """One that says so leaves when its replacement is ready, and not before; the others stay."""
+    crew = start(order="", count=2)
+    first = crew.ready()
+    second = crew.ready()
+    crew.order("grow")
+    os.kill(first, signal.SIGKILL)
+    worn = crew.ready()
+    crew.order("")
+    crew.expect(f"worker {worn} has become too large; another takes its place")
+    crew.ready()
+    while Path(f"/proc/{worn}").exists():
+        pass
+    os.kill(second, 0)
+    assert crew.stop() == 0
+
+
 def test_a_signal_replaces_all_workers_one_by_one(start: Start) -> None:
     """After SIGHUP each worker leaves when its replacement is ready, and what is renewed is renewed before."""
     crew = start(count=3)

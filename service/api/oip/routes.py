@@ -59,10 +59,11 @@ async def infer(exchange: Exchange) -> Answer:
     if asked.tag and exchange.already_has(asked.tag):
         return not_modified(asked.tag)
     patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
+    waiting = patience, exchange.gone, exchange.caller
     if asked.sampling is None:
-        answer, exchange.timings = await inference.predict(model, asked.rows, patience, exchange.gone)
+        answer, exchange.timings = await inference.predict(model, asked.rows, *waiting)
     else:
-        answer, exchange.timings = await inference.sample(model, asked.sampling, patience, exchange.gone)
+        answer, exchange.timings = await inference.sample(model, asked.sampling, *waiting)
     body, text = await _body(model, asked, answer)
     media = [JSON] if text is None else [_BYTES, (_LENGTH, b"%d" % text)]
     return answered(media, body, exchange.timings, asked.tag)

@@ -1,0 +1,153 @@
+"""Callers share a queue: how much of it is whose, and whose turn is next.
+
+Turns are start-time fair queueing (Goyal, Vin and Cheng, 1996) in seconds of work: whoever has been given least goes
+next, and who comes, or comes back, starts where the others are by then, so that nobody saves up. Of a single caller
+both are a plain queue. Knows nothing of what waits, nor who callers are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from heapq import heappop, heappush, heapreplace
+from itertools import count
+from typing import Generic, TypeVar
+
+from service.errors import QueueFull, ShareExceeded
+
+Item = TypeVar("Item")
+
+_LONGEST_RETRY = 60
+# Who has been refused is refused unheard until so much of the queue is free again.
+_FREE = 1 / 8
+# More callers than this are not remembered where that makes no difference.
+_MOST_REMEMBERED = 1024
+
+
+class _Own(Generic[Item]):
+    """What one caller has in line, and the seconds of work that it has been given, or might have been."""
+
+    __slots__ = ("given", "items")
+
+    def __init__(self, given: float) -> None:
+        self.given, self.items = given, deque[Item]()
+
+
+class Line(Generic[Item]):
+    """Items of several callers: each caller's in their order, callers by turns."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, _Own[Item]] = {}
+        # Owners of items, by what they had been given when they were put here; equals by how long they have waited.
+        self._next: list[tuple[float, int, _Own[Item]]] = []
+        self._number = count()
+        self._now, self._length = 0.0, 0  # what the last one whose turn it was had been given
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, caller: str, item: Item) -> None:
+        """Puts an item at the end of its caller's."""
+        owner = self._owners.get(caller)
+        if owner is None:
+            if len(self._owners) >= _MOST_REMEMBERED:
+                self._forget()
+            owner = self._owners[caller] = _Own(self._now)
+        if not owner.items:
+            owner.given = max(owner.given, self._now)
+            heappush(self._next, (owner.given, next(self._number), owner))
+        owner.items.append(item)
+        self._length += 1
+
+    def take(self) -> Item:
+        """The next item; there must be one."""
+        at, _, owner = self._next[0]
+        while owner.given > at and len(self._next) > 1:  # charged since
+            heapreplace(self._next, (owner.given, next(self._number), owner))
+            at, _, owner = self._next[0]
+        self._now = owner.given
+        item = owner.items.popleft()
+        if owner.items:
+            heapreplace(self._next, (owner.given, next(self._number), owner))
+        else:
+            heappop(self._next)
+        self._length -= 1
+        return item
+
+    def charge(self, caller: str, seconds: float) -> None:
+        """What an item of this caller took."""
+        owner = self._owners.get(caller)
+        if owner is None:
+            return
+        owner.given += seconds
+        if not self._length:  # nobody has to wait, so nobody is behind
+            self._now = max(self._now, owner.given)
+
+    def _forget(self) -> None:
+        """Drops those who would start where anybody does."""
+        for caller in [name for name, own in self._owners.items() if not own.items and own.given <= self._now]:
+            del self._owners[caller]
+
+
+class Shares:
+    """Admission to a queue of `most` requests and `most_seconds` of work, which `cores` cores see to.
+
+    With nothing admitted any request is. Where the queue is full, who has less than an equal part of it is admitted all
+    the same: a flood takes nothing from others. All together never have more than twice as much.
+
+    `count` and `seconds` are of all that is admitted.
+    """
+
+    def __init__(self, cores: int, most: int, most_seconds: float) -> None:
+        self.count, self.seconds = 0, 0.0
+        self._cores, self._most, self._most_seconds = cores, most, most_seconds
+        self._own: dict[str, tuple[int, float]] = {}
+        self._refusing = False
+
+    def foresee(self, caller: str) -> None:
+        """Raises what `admit` would for any request of this caller, or did for its last one, while little has changed.
+
+        So that under a flood no time goes into requests that come to nothing.
+        """
+        share = 1.0 - _FREE if self._refusing else 1.0
+        if self.count >= self._most * share or self.seconds >= self._most_seconds * share:
+            self._refuse_unless_owed(caller, 0.0)
+        else:
+            self._refusing = False
+
+    def admit(self, caller: str, seconds: float, *, begun: bool = False) -> None:
+        """Takes in a request with so much work; one that has `begun` whether there is room or not.
+
+        Raises QueueFull, or ShareExceeded where it is this caller that fills the queue, and others wait.
+        """
+        if not begun and (self.count >= self._most or self.seconds + seconds > self._most_seconds):
+            self._refuse_unless_owed(caller, seconds)
+        requests, own = self._own.get(caller, (0, 0.0))
+        self._own[caller] = requests + 1, own + seconds
+        self.count += 1
+        self.seconds += seconds
+
+    def release(self, caller: str, seconds: float) -> None:
+        """Lets a request out that was admitted."""
+        requests, own = self._own[caller]
+        if requests > 1:
+            self._own[caller] = requests - 1, own - seconds
+        else:
+            del self._own[caller]
+        self.count -= 1
+        self.seconds = self.seconds - seconds if self.count else 0.0
+
+    def _refuse_unless_owed(self, caller: str, seconds: float) -> None:
+        requests, own = self._own.get(caller, (0, 0.0))
+        callers = len(self._own) + (requests == 0)
+        if not self.count:
+            return
+        most, most_seconds = self._most / callers, self._most_seconds / callers
+        owed = not requests or (requests < most and own + seconds <= most_seconds)
+        if callers > 1 and owed and self.count < 2 * self._most and self.seconds < 2 * self._most_seconds:
+            return
+        self._refusing = True
+        retry_after = min(max(1, math.ceil(self.seconds / self._cores)), _LONGEST_RETRY)
+        if callers > 1 and (requests > most or own > most_seconds):
+            raise ShareExceeded("others wait, too, and this caller has more than its share of the queue", retry_after)
+        raise QueueFull("as much work as may is waiting already", retry_after)
