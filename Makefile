@@ -49,6 +49,9 @@ pictures: $(VENV)/.dev $(VENV)/.kernel ## Take the pictures of the playground in
 harden: $(VENV)/.dev $(VENV)/.kernel ## Run the thirty checks of SECURITY.md: half an hour (HARDEN_SHARE=0.1 for less)
 	$(RUN) -m tests.harden
 
+weaken: $(VENV)/.dev $(VENV)/.kernel ## Take one defence away at a time, and see its check fail: a quarter of an hour
+	$(RUN) -m tests.harden.weakened
+
 audit: $(VENV)/.dev ## Look up known holes in the pinned packages, and list licences: build/licences.md (needs the network)
 	mkdir -p build && test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 pip-licenses==5.5.5; }
 	build/audit/bin/pip-licenses --python $(RUN) --format markdown --with-urls --order license >build/licences.md
@@ -125,4 +128,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,jwt,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs vendor pictures harden audit sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve test check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

@@ -149,6 +149,7 @@ def serve(settings: Settings) -> int:
     One worker is this process itself; but process 1 of a container has orphans to reap, and supervises even one.
     """
     settings, access = _guarded(settings)
+    settings = settings.model_copy(update={"max_connections": room_for(settings.max_connections)})
     _refresh_first(settings)
     if settings.worker_processes == 1 and os.getpid() != 1:
         server = Server(
@@ -245,7 +246,7 @@ def _configuration(
         log_level=settings.log_level,
         access_log=False,  # there is one of our own
         server_header=False,
-        http=partial(Protocol, room=Room(room_for(settings.max_connections))),  # type: ignore[arg-type]
+        http=partial(Protocol, room=Room(settings.max_connections)),  # type: ignore[arg-type]
         ws="none",
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,

@@ -1,6 +1,6 @@
 """The thirty checks: what is done, what must be seen, and which tests or measurements hold it.
 
-How each was seen to fail on a build that was weakened for it stands in docs/decisions/0011-hardening.md.
+That each fails on a build that is weakened for it shows `weakened`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ CHECKS: dict[int, Check] = {
         (_API + "test_refused.py::test_requests_over_the_limits_are_refused_by_their_sizes",),
     ),
     13: Check(
-        "200 slow or silent connections: closed, others unaffected",
-        (_SERVICE + "test_receiving.py::test_who_does_not_go_on_is_let_go",),
+        "200 slow or silent connections: closed, others unaffected; more than may be: health is answered",
+        (_SERVICE + "test_receiving.py::test_who_does_not_go_on_is_let_go", _SERVICE + "test_connections.py"),
         measures.slow_connections,
     ),
     14: Check(
@@ -67,9 +67,14 @@ CHECKS: dict[int, Check] = {
     17: Check("keys as hashes, constant time, rotated while it runs", ("tests/access/test_keys.py",)),
     18: Check(
         "one key floods, another is served",
-        (_API + "test_guard.py::test_a_rate_is_per_key_and_says_when_to_come_back",),
+        (_API + "test_guard.py::test_a_rate_is_per_key_and_says_when_to_come_back", _API + "test_fair.py"),
+        measures.flood,
     ),
-    19: Check("open loop at 2 and 10 times the peak: goodput stays", (), measures.overload),
+    19: Check(
+        "open loop at 2 and 10 times the peak: goodput stays",
+        (_API + "test_fair.py::test_what_comes_to_nothing_is_not_read",),
+        measures.overload,
+    ),
     20: Check("expired in the queue: never computed", (_API + "test_queue.py",)),
     21: Check("callers who hung up: not computed", (_API + "test_queue.py", _API + "test_company.py")),
     22: Check(
@@ -88,7 +93,11 @@ CHECKS: dict[int, Check] = {
         "object store away: what is served stays (open: a full disk under its mirror; there is no Redis)",
         (_SERVICE + "test_object_store.py",),
     ),
-    28: Check("a million requests: memory flat", (), measures.million),
+    28: Check(
+        "a million requests: memory flat; where it runs short, nothing large is taken",
+        (_SERVICE + "test_memory.py", _API + "test_fair.py::test_while_memory_is_short_nothing_large_is_taken"),
+        measures.million,
+    ),
     29: Check("the image", ("tests/deploy/test_image_files.py", "tests/image/test_image.py")),
     30: Check("two Ray nodes, one killed", open="Ray is not part of the service yet"),
 }

@@ -65,6 +65,18 @@ def test_old_versions_are_refused(secure: Server) -> None:
                 assert not taken
 
 
+def test_who_still_sends_gets_the_answer(secure: Server, files: tuple[Path, Path]) -> None:
+    """An upload that is refused is heard out here, too: the answer comes, and then the end."""
+    url, context = httpx.URL(secure.url), ssl.create_default_context(cafile=str(files[0]))
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with (
+        socket.create_connection((url.host, url.port), 60) as connection,
+        context.wrap_socket(connection, server_hostname=url.host) as wrapped,
+    ):
+        wrapped.sendall(f"{head}Content-Length: {1 << 24}\r\n\r\n".encode() + bytes(1 << 24))
+        assert wrapped.recv(12) == b"HTTP/1.1 413"
+
+
 def test_what_is_no_tls_harms_nobody(secure: Server) -> None:
     """Plain HTTP on that port is hung up on, and the next caller is served."""
     url = httpx.URL(secure.url)
