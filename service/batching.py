@@ -147,7 +147,7 @@ class Batcher:
             self._small_seconds += seconds
             if not self._flushing:
                 self._flushing = True
-                loop.call_soon(self._look, loop, len(self._small), 0)
+                loop.call_soon(self._look, loop, self._small.length, 0)
         else:
             entry.turn = Turn(
                 job.stages([job], self.threads),
@@ -183,7 +183,7 @@ class Batcher:
     def queued(self) -> int:
         """Those of them whose evaluation has not begun."""
         turns = [entry.turn for entry in self._admitted if entry.turn is not None]
-        return len(self._small) + sum(turn.started is None for turn in turns)
+        return self._small.length + sum(turn.started is None for turn in turns)
 
     @property
     def admitted_seconds(self) -> float:
@@ -215,22 +215,22 @@ class Batcher:
 
         Without that turn, requests that were read while others were answered would form companies of their own.
         """
-        arrived = len(self._small)
+        arrived = self._small.length
         if arrived > seen and turns < _MOST_TURNS and self._small_seconds < COMPANY_SECONDS:
             loop.call_soon(self._look, loop, arrived, turns + 1)
             return
         self._flush()
-        self._flushing = bool(self._small)
+        self._flushing = self._small.length > 0
         if self._flushing:
-            loop.call_soon(self._look, loop, len(self._small), 0)
+            loop.call_soon(self._look, loop, self._small.length, 0)
 
     def _flush(self) -> None:
         """Evaluates small requests, up to a few milliseconds of work; callers take turns."""
         companies: dict[Hashable, list[_Admitted]] = {}
         now, seconds = self._clock(), 0.0
-        while self._small and seconds < COMPANY_SECONDS:
+        while self._small.length and seconds < COMPANY_SECONDS:
             entry = self._small.take()
-            self._small_seconds = self._small_seconds - entry.seconds if self._small else 0.0
+            self._small_seconds = self._small_seconds - entry.seconds if self._small.length else 0.0
             if entry.answer.done():
                 continue
             if now > entry.deadline:

@@ -34,17 +34,14 @@ class _Own(Generic[Item]):
 
 
 class Line(Generic[Item]):
-    """Items of several callers: each caller's in their order, callers by turns."""
+    """Items of several callers, so many as `length` says: each caller's in their order, callers by turns."""
 
     def __init__(self) -> None:
         self._owners: dict[str, _Own[Item]] = {}
         # Owners of items, by what they had been given when they were put here; equals by how long they have waited.
         self._next: list[tuple[float, int, _Own[Item]]] = []
         self._number = count()
-        self._now, self._length = 0.0, 0  # what the last one whose turn it was had been given
-
-    def __len__(self) -> int:
-        return self._length
+        self._now, self.length = 0.0, 0  # what the last one whose turn it was had been given
 
     def put(self, caller: str, item: Item) -> None:
         """Puts an item at the end of its caller's."""
@@ -54,24 +51,26 @@ class Line(Generic[Item]):
                 self._forget()
             owner = self._owners[caller] = _Own(self._now)
         if not owner.items:
-            owner.given = max(owner.given, self._now)
+            if owner.given < self._now:
+                owner.given = self._now
             heappush(self._next, (owner.given, next(self._number), owner))
         owner.items.append(item)
-        self._length += 1
+        self.length += 1
 
     def take(self) -> Item:
         """The next item; there must be one."""
         at, _, owner = self._next[0]
-        while owner.given > at and len(self._next) > 1:  # charged since
+        several = len(self._next) > 1
+        while several and owner.given > at:  # charged since
             heapreplace(self._next, (owner.given, next(self._number), owner))
             at, _, owner = self._next[0]
         self._now = owner.given
         item = owner.items.popleft()
-        if owner.items:
-            heapreplace(self._next, (owner.given, next(self._number), owner))
-        else:
+        self.length -= 1
+        if not owner.items:
             heappop(self._next)
-        self._length -= 1
+        elif several:
+            heapreplace(self._next, (owner.given, next(self._number), owner))
         return item
 
     def charge(self, caller: str, seconds: float) -> None:
@@ -80,13 +79,22 @@ class Line(Generic[Item]):
         if owner is None:
             return
         owner.given += seconds
-        if not self._length:  # nobody has to wait, so nobody is behind
-            self._now = max(self._now, owner.given)
+        if not self.length and owner.given > self._now:  # nobody has to wait, so nobody is behind
+            self._now = owner.given
 
     def _forget(self) -> None:
         """Drops those who would start where anybody does."""
         for caller in [name for name, own in self._owners.items() if not own.items and own.given <= self._now]:
             del self._owners[caller]
+
+
+class _Part:
+    """What one caller has in the queue: at first one request."""
+
+    __slots__ = ("count", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.count, self.seconds = 1, seconds
 
 
 class Shares:
@@ -101,7 +109,7 @@ class Shares:
     def __init__(self, cores: int, most: int, most_seconds: float) -> None:
         self.count, self.seconds = 0, 0.0
         self._cores, self._most, self._most_seconds = cores, most, most_seconds
-        self._own: dict[str, tuple[int, float]] = {}
+        self._own: dict[str, _Part] = {}
         self._refusing = False
 
     def foresee(self, caller: str) -> None:
@@ -122,32 +130,37 @@ class Shares:
         """
         if not begun and (self.count >= self._most or self.seconds + seconds > self._most_seconds):
             self._refuse_unless_owed(caller, seconds)
-        requests, own = self._own.get(caller, (0, 0.0))
-        self._own[caller] = requests + 1, own + seconds
+        own = self._own.get(caller)
+        if own is None:
+            self._own[caller] = _Part(seconds)
+        else:
+            own.count += 1
+            own.seconds += seconds
         self.count += 1
         self.seconds += seconds
 
     def release(self, caller: str, seconds: float) -> None:
         """Lets a request out that was admitted."""
-        requests, own = self._own[caller]
-        if requests > 1:
-            self._own[caller] = requests - 1, own - seconds
+        own = self._own[caller]
+        if own.count > 1:
+            own.count -= 1
+            own.seconds -= seconds
         else:
             del self._own[caller]
         self.count -= 1
         self.seconds = self.seconds - seconds if self.count else 0.0
 
     def _refuse_unless_owed(self, caller: str, seconds: float) -> None:
-        requests, own = self._own.get(caller, (0, 0.0))
-        callers = len(self._own) + (requests == 0)
         if not self.count:
             return
+        own = self._own.get(caller)
+        callers = len(self._own) + (own is None)
         most, most_seconds = self._most / callers, self._most_seconds / callers
-        owed = not requests or (requests < most and own + seconds <= most_seconds)
+        owed = own is None or (own.count < most and own.seconds + seconds <= most_seconds)
         if callers > 1 and owed and self.count < 2 * self._most and self.seconds < 2 * self._most_seconds:
             return
         self._refusing = True
         retry_after = min(max(1, math.ceil(self.seconds / self._cores)), _LONGEST_RETRY)
-        if callers > 1 and (requests > most or own > most_seconds):
+        if callers > 1 and own is not None and (own.count > most or own.seconds > most_seconds):
             raise ShareExceeded("others wait, too, and this caller has more than its share of the queue", retry_after)
         raise QueueFull("as much work as may is waiting already", retry_after)

@@ -95,7 +95,7 @@ class Turns:
         """The next piece, waiting for one; None when closed and nothing is left."""
         with self._changed:
             while True:
-                while not self._waiting:
+                while not self._waiting.length:
                     if self._closing and self._unfinished == 0:
                         return None
                     self._changed.wait()

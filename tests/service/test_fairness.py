@@ -28,7 +28,7 @@ def filled(items: Sequence[tuple[str, float]]) -> Line[tuple[str, float]]:
 def drained(line: Line[tuple[str, float]]) -> list[tuple[str, float]]:
     """Everything, charged as it is taken."""
     taken = []
-    while line:
+    while line.length:
         taken.append(line.take())
         line.charge(*taken[-1])
     return taken
