@@ -133,8 +133,7 @@ async def test_what_comes_to_nothing_is_not_read(tiny_store: Path) -> None:
 
 async def test_while_memory_is_short_nothing_large_is_taken(tiny_store: Path) -> None:
     """Neither a large body nor much work: 503, and when to come again. Small requests are answered, readiness stays."""
-    async with running(store=tiny_store) as (app, client):
-        app.state.memory.short = True
+    async with running(store=tiny_store, memory_share=1e-9) as (_, client):
         refused = await client.post(PATH, json=LARGE)
         assert assert_problem(refused, 503)["type"] == "urn:penumbra:problem:memory-short"
         assert int(refused.headers["retry-after"]) >= 1
