@@ -91,6 +91,7 @@ def create_app(
         gc.set_threshold(_COLLECT_EVERY)
         gc.enable()
         app.state.memory = memory
+        memory.look()
         following = [asyncio.create_task(catalogue.follow()), asyncio.create_task(memory.watch())]
         if settings.watch_seconds:
             following.append(asyncio.create_task(catalogue.watch(settings.watch_seconds)))

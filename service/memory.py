@@ -48,11 +48,13 @@ class Memory:
     async def watch(self) -> None:
         """Looks once a second, until it is cancelled."""
         while self._share:
-            self.look()
             await asyncio.sleep(LOOK_SECONDS)
+            self.look()
 
     def look(self) -> None:
-        """Looks once."""
+        """Looks once; the first time, before anything is answered, how large this process is at first."""
+        if not self._share:
+            return
         reading = self._read()
         if reading is not None and self._over(reading):
             self._relieve()

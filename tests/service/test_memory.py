@@ -62,6 +62,7 @@ async def test_a_share_of_nothing_is_no_guard() -> None:
     """Nothing is looked at."""
     machine = Machine(used=100.0)
     guard = Memory(0.0, machine.read, machine.relieve)
+    guard.look()
     await guard.watch()
     assert (guard.short, machine.relieved) == (False, 0)
 
