@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from models.features import Float64
 from service import blocks
 from service.analytic import Analytic
@@ -145,7 +147,9 @@ class Inference:
 
     def _job(self, model: ServedModel, asked: Float64 | Sampling) -> Job:
         """What is asked as a job. Raises NotApplicable."""
-        return self._sampling(model, asked) if type(asked) is Sampling else Job(model, asked, model.members, model.full)
+        if isinstance(asked, np.ndarray):
+            return Job(model, asked, model.members, model.full)
+        return self._sampling(model, asked)
 
     def _sampling(self, model: ServedModel, sampling: Sampling) -> Job:
         name, ensemble = model.manifest.name, sampling.method == "ensemble"

@@ -42,8 +42,8 @@ class Memory:
         self._room = max_bytes - len(self._ring) * _PLACE_BYTES
 
     @property
-    def bytes(self) -> int:
-        """About what all of it takes."""
+    def taken(self) -> int:
+        """Bytes that all of it takes, about."""
         return self._kept_bytes + sum(_size(key, written) for key, written in self._entered.items())
 
     def get(self, key: bytes) -> Written | None:

@@ -129,7 +129,7 @@ class Counters:
         """What is kept of answers now, and what has been lost."""
         if (kept := self._answers_kept) is None:
             return
-        self._answers_bytes[0] = kept.memory.bytes
+        self._answers_bytes[0] = kept.memory.taken
         self._evictions[0] = self._lost[0] + kept.memory.evictions
         if kept.shared is not None:
             self._redis_failures[0] = self._lost[1] + kept.shared.failures

@@ -37,7 +37,7 @@ class Watched(NamedTuple):
     catalogue: Catalogue
     batcher: Batcher
     cache: MaskCache
-    answers: Answers | None
+    answers: Answers | None = None
 
 
 class Observer:

@@ -33,7 +33,7 @@ def test_what_is_found_is_what_was_put_and_it_never_takes_more_room(
             memory.put(key(number), put[number], dear=dear)
         else:
             assert found == put[number]
-        assert 0 <= memory.bytes <= room
+        assert 0 <= memory.taken <= room
 
 
 @given(st.lists(st.integers(0, 20), max_size=300))
