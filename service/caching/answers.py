@@ -95,6 +95,11 @@ class Answers:
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}
 
+    @property
+    def joined(self) -> int:
+        """Requests that wait for what another computes."""
+        return sum(len(flight.others or ()) for flight in self._flights.values())
+
     async def get(
         self, key: bytes, patience: float, gone: Gone, compute: Compute, seconds: Callable[[], float], *, dear: bool
     ) -> Told:

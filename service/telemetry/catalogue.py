@@ -144,7 +144,11 @@ DRIFT_VALUES = Family(
     "Values of the last hour that the index is made of.",
     (*_VERSION, "quantity"),
 )
-IN_FLIGHT = Family("penumbra_in_flight_requests", "gauge", "Requests admitted and not yet answered.")
+IN_FLIGHT = Family(
+    "penumbra_in_flight_requests",
+    "gauge",
+    "Requests admitted and not yet answered, and those that wait with them for the same.",
+)
 QUEUED = Family("penumbra_queued_requests", "gauge", "Requests admitted whose evaluation has not begun.")
 WORK = Family("penumbra_admitted_work_seconds", "gauge", "Work admitted, in seconds of one core as estimated.")
 CACHE_HITS = Family("penumbra_mask_cache_hits_total", "counter", "Masks found in the cache.")

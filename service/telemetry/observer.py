@@ -130,8 +130,9 @@ class Observer:
         """Notes what does not report of itself."""
         assert self._counters is not None, "nobody looks when nothing is counted. This is a bug."
         assert self._watched is not None, "nobody looks before there is something to see. This is a bug."
-        batcher = self._watched.batcher
-        self._counters.note_queue(batcher.admitted, batcher.queued, batcher.admitted_seconds)
+        batcher, answers = self._watched.batcher, self._watched.answers
+        joined = 0 if answers is None else answers.joined
+        self._counters.note_queue(batcher.admitted + joined, batcher.queued, batcher.admitted_seconds)
         self._counters.note_cache(self._watched.cache)
         self._counters.note_answers()
         self._counters.note_looks(self._watched.catalogue.looks)
