@@ -68,6 +68,9 @@ def run(rounds: int, seconds: float) -> Results:
             Contender("miss", keeping, ours),
             Contender("off", computing, ours),
         ]
+        for job in JOBS:  # so that each question has been answered before
+            for _ in load.ask_often(keeping.port, _repeated(job), store.POOL):
+                pass
         cells = [Cell(job, connections, seconds) for job in JOBS for connections in job.connections]
         for number in range(1, rounds + 1):
             # Each is first as often as last: who follows whom must not matter.

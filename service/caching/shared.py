@@ -20,7 +20,7 @@ from service.turns import Clock
 
 logger = logging.getLogger(__name__)
 
-# What takes less to compute is not looked for: asking takes a few tenths of a millisecond, one of them on the event loop.
+# What takes less to compute is not looked for: asking takes a few tenths of a millisecond, one on the event loop.
 WORTH_SECONDS = 0.001
 # For a whole exchange with Redis, a new connection included.
 PATIENCE_SECONDS = 0.1
