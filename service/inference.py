@@ -1,4 +1,4 @@
-"""A request's whole story in one screen: resolve → admit → evaluate → summarise.
+"""A request's whole story in one screen: resolve → known? → admit → evaluate → summarise → write.
 
 Knows nothing of HTTP, of how models come and go (`catalogue`), and of how requests share the machine: `jobs` and
 `batching` decide that.
@@ -9,15 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from models.features import Float64
 from service import blocks
 from service.analytic import Analytic
 from service.batching import Batcher, Timings
+from service.caching.answers import Answers, Told
+from service.caching.memory import Written
 from service.catalogue import Catalogue
 from service.counts import Counts
+from service.engine import cost
 from service.engine.mask_cache import MaskCache
 from service.engine.moments import NotCovered
 from service.errors import NotApplicable
@@ -25,6 +32,8 @@ from service.jobs import Job, Prediction, Sampled, Sampling
 from service.served import ServedModel
 
 Gone = Callable[[], bool]
+# From a Prediction or a Sampled to bytes.
+Write = Callable[[Any], Awaitable[Written]]
 
 
 class Inference:
@@ -34,17 +43,66 @@ class Inference:
     and version of a model, since this process began.
     """
 
-    def __init__(self, catalogue: Catalogue, batcher: Batcher, mask_cache: MaskCache | None = None) -> None:
-        self._batcher, self._masks = batcher, mask_cache
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        batcher: Batcher,
+        mask_cache: MaskCache | None = None,
+        answers: Answers | None = None,
+    ) -> None:
+        self._batcher, self._masks, self._answers = batcher, mask_cache, answers
         self.catalogue = catalogue
         self.resolve = catalogue.resolve
         self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
+
+    async def tell(
+        self,
+        model: ServedModel,
+        asked: Float64 | Sampling,
+        key: bytes | None,
+        write: Write,
+        patience: float,
+        gone: Gone,
+    ) -> Told:
+        """The written answer to a sampling, or a prediction for such rows.
+
+        Under a `key`, which must name all that its bytes depend on, it is looked for before it is computed. Raises what
+        `predict` and `sample` raise, and what `write` does.
+        """
+        dear = _is_dear(model, asked)
+        computing = False
+
+        async def compute(patience: float, gone: Gone) -> tuple[Written, Timings]:
+            nonlocal computing
+            computing = True
+            answer: Prediction | Sampled
+            if isinstance(asked, Sampling):
+                answer, timings = await self.sample(model, asked, patience, gone)
+            else:
+                answer, timings = await self.predict(model, asked, patience, gone)
+            return await write(answer), timings
+
+        # Most predictions are of rows that nobody has seen before: looking for one takes a tenth of computing it.
+        if key is None or self._answers is None or not (dear or isinstance(asked, Sampling)):
+            return Told(*(await compute(patience, gone)))
+        began = time.monotonic()
+        try:
+            told = await self._answers.get(
+                key, patience, gone, compute, partial(self._seconds, model, asked), dear=dear
+            )
+        except BaseException:
+            if not computing:
+                self._counts(model).failed(time.monotonic() - began)
+            raise
+        if not computing:
+            self._counts(model).known(time.monotonic() - began)
+        return told
 
     async def predict(
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
-        job = Job(model, rows, model.members, model.full)
+        job = self._job(model, rows)
         timings = await self._run(job, patience, gone)
         return job.answer(), timings
 
@@ -56,7 +114,7 @@ class Inference:
         Raises NotApplicable where the model has no members or no active dropout, or layers that the method does not
         cover, before anything is computed.
         """
-        job, target = self._sampling(model, sampling), sampling.target
+        job, target = self._job(model, sampling), sampling.target
         if target is None:
             timings = await self._run(job, patience, gone)
             return job.answer(), timings
@@ -77,14 +135,23 @@ class Inference:
         if sampling.method == "moments":
             yield await self.sample(model, sampling, patience, gone)
             return
-        job = self._sampling(model, sampling)
+        job = self._job(model, sampling)
         with self._counted(job) as spent:
             async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone):
                 spent.append(timings)
                 yield told, timings
 
+    def _seconds(self, model: ServedModel, asked: Float64 | Sampling) -> float:
+        """About how long one core takes for it."""
+        return self._job(model, asked).seconds
+
+    def _job(self, model: ServedModel, asked: Float64 | Sampling) -> Job:
+        """What is asked as a job. Raises NotApplicable."""
+        if isinstance(asked, np.ndarray):
+            return Job(model, asked, model.members, model.full)
+        return self._sampling(model, asked)
+
     def _sampling(self, model: ServedModel, sampling: Sampling) -> Job:
-        """A sampling as a job. Raises NotApplicable."""
         name, ensemble = model.manifest.name, sampling.method == "ensemble"
         if ensemble and not model.manifest.members:
             raise NotApplicable(f"{name} has no ensemble members: ask for method dropout")
@@ -106,8 +173,7 @@ class Inference:
 
     async def _run(self, job: Job, patience: float, gone: Gone) -> Timings:
         """Evaluates a job, and counts it: `_counted` in short, for the many requests that are a single one."""
-        manifest = job.model.manifest
-        counts = self.counts[manifest.name, manifest.version]
+        counts = self._counts(job.model)
         began = time.monotonic()
         try:
             timings = await self._batcher.run(job, patience, gone)
@@ -139,8 +205,7 @@ class Inference:
     @contextmanager
     def _counted(self, job: Job) -> Iterator[list[Timings]]:
         """Counts a request when it ends; what its evaluations took is put into the list."""
-        manifest = job.model.manifest
-        counts = self.counts[manifest.name, manifest.version]
+        counts = self._counts(job.model)
         began, spent = time.monotonic(), list[Timings]()
         try:
             yield spent
@@ -150,6 +215,19 @@ class Inference:
         total = _total(spent)
         counts.answered(len(job.rows), total.queue, total.compute)
 
+    def _counts(self, model: ServedModel) -> Counts:
+        manifest = model.manifest
+        return self.counts[manifest.name, manifest.version]
 
-def _total(spent: Iterable[Timings]) -> Timings:
-    return Timings(sum(one.queue for one in spent), sum(one.compute for one in spent))
+
+def _is_dear(model: ServedModel, asked: Float64 | Sampling) -> bool:
+    """Whether computing it takes much longer than looking whether it has been computed."""
+    if not isinstance(asked, Sampling):
+        return cost.is_dear(model.network, len(asked) * len(model.members))
+    return asked.method == "moments" or cost.is_dear(model.network, len(asked.rows) * asked.committee.samples)
+
+
+def _total(spent: Sequence[Timings]) -> Timings:
+    """Of blocks as of any work: what lies before the first piece is queueing, waits between blocks are not."""
+    queue = spent[0].queue
+    return Timings(queue, sum(map(sum, spent)) - queue)
