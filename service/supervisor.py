@@ -213,6 +213,9 @@ def _work(serve: Serve, pulse: int, inherited: Iterable[int]) -> None:
 
 
 def _leave(*_: object) -> None:
+    # Who is told again while it ends has nothing more to do, and must not fail for it.
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 
