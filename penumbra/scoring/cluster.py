@@ -7,6 +7,7 @@ is asked.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             if begun:
-                ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True)
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
             yield from self._parts(work, numbers)
         except (RayError, ConnectionError) as error:
             raise PenumbraError(f"Ray could not do it: {str(error).strip().splitlines()[-1]}") from None
@@ -71,7 +72,7 @@ class Cluster:
         for made in asked.iter_rows():
             if made["failure"]:
                 raise (TableError if made["of_table"] else PenumbraError)(made["failure"])
-            yield Part(made["number"], made["rows"], made["blank"], {}, made["content"])
+            yield Part(int(made["number"]), int(made["rows"]), int(made["blank"]), {}, made["content"])
 
 
 class _Asker:
