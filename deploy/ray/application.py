@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import AsyncExitStack
+from typing import Any
 
 import ray
 from fastapi import FastAPI
@@ -61,9 +62,9 @@ class Samplers:
         await self._running.aclose()
 
 
-def application(args: Arguments) -> serve.Application:
-    """What `import_path` names: both deployments. Raises ValueError where the settings are no good."""
-    settings = Settings()
+def application(args: dict[str, Any]) -> serve.Application:
+    """What `import_path` names: both deployments. Raises ValueError where arguments or settings are no good."""
+    arguments, settings = Arguments.model_validate(args), Settings()
     if complaints := unknown_variables(os.environ):
         raise ValueError("; ".join(complaints))
     if settings.answers_anybody and not settings.allow_anonymous:
@@ -74,12 +75,14 @@ def application(args: Arguments) -> serve.Application:
 
     def build() -> FastAPI:
         """The application of one replica: made there, as sockets and threads can't be sent."""
+        if not arguments.ranges_away:
+            return create_app(settings_here())
         samplers = serve.get_deployment_handle(Samplers.name, serve.get_replica_context().app_name)
-        return create_app(settings_here(), others=Crew(samplers, args.ranges_away) if args.ranges_away else None)
+        return create_app(settings_here(), others=Crew(samplers, arguments.ranges_away))
 
     penumbra = serve.deployment(serve.ingress(build)(), name="Penumbra")
     # Bound to it, so that both are one application.
-    return penumbra.bind(Samplers.bind()) if args.ranges_away else penumbra.bind()
+    return penumbra.bind(Samplers.bind()) if arguments.ranges_away else penumbra.bind()
 
 
 def settings_here() -> Settings:

@@ -44,7 +44,7 @@ def test_what_it_names_is_there() -> None:
     """The builder of the application, its arguments, and both deployments."""
     module, _, name = APPLICATION["import_path"].partition(":")
     source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
-    assert f"\ndef {name}(args: Arguments)" in source
+    assert f"\ndef {name}(args: dict[str, Any])" in source
     assert all(f"    {argument}: " in source for argument in APPLICATION["args"])
     assert all(f'name="{each["name"]}"' in source for each in APPLICATION["deployments"])
 
