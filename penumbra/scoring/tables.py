@@ -77,6 +77,8 @@ class Source:
 def opened(path: Path | str) -> Source:
     """The table in a file, told by its name; a URL is one of a Parquet file in an object store. Raises TableError."""
     if is_url(path):
+        if not is_parquet(path):
+            raise TableError(f"{path} must end in .parquet: of files elsewhere no others are read")
         return _Parquet(path)
     path = Path(path)
     if not path.is_file():
