@@ -48,7 +48,8 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             if begun:
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+                # Not whatever cluster was last seen on this machine, as Ray would by itself.
+                ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
             yield from self._parts(work, numbers)
         except (RayError, ConnectionError) as error:
             raise PenumbraError(f"Ray could not do it: {str(error).strip().splitlines()[-1]}") from None

@@ -30,7 +30,7 @@ def main(script: dict[str, Any]) -> dict[str, Any]:
     connect = partial(Client, script["url"])
     job = Job(script["model"], options=script["options"], batch_rows=script["batch_rows"], missing="blank")
     folder = Path(script["folder"])
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, object_store_memory=128 * 2**20)
+    ray.init("local", num_cpus=2, log_to_driver=False, include_dashboard=False, object_store_memory=128 * 2**20)
     seen: dict[str, Any] = {}
     with connect() as client:
 

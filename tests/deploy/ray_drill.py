@@ -72,10 +72,9 @@ class Watching(httpx.HTTPTransport):
 
 def main(script: dict[str, Any]) -> dict[str, Any]:
     """What was seen."""
-    node = {"num_cpus": 4, "object_store_memory": 128 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster = Cluster(initialize_head=True, head_node_args=_node())
     try:
-        lost = cluster.add_node(**node)
+        lost = cluster.add_node(**_node())
         cluster.wait_for_nodes()
         ray.init(cluster.address, log_to_driver=False, namespace="serve")
         port = _free_port()
@@ -87,7 +86,7 @@ def main(script: dict[str, Any]) -> dict[str, Any]:
         with httpx.Client(base_url=url, timeout=PATIENCE) as plain:
             seen["without a key"] = plain.post(large["path"], json=large["body"]).status_code
         seen |= _loaded(url, script, lambda: cluster.remove_node(lost, allow_graceful=False))
-        cluster.add_node(**node)
+        cluster.add_node(**_node())
         began = time.monotonic()
         _wait(_at_full_strength)
         seen["seconds until as many as before"] = time.monotonic() - began
@@ -101,6 +100,13 @@ def main(script: dict[str, Any]) -> dict[str, Any]:
         serve.shutdown()
         ray.shutdown()
         cluster.shutdown()
+
+
+def _node() -> dict[str, Any]:
+    """What a node is given. Ports that Ray would choose itself it waits for no longer than a busy machine may take."""
+    ports = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    chosen = {name: _free_port() for name in ports}
+    return {"num_cpus": 4, "object_store_memory": 128 * 2**20, "include_dashboard": False, **chosen}
 
 
 def _deploy(script: dict[str, Any], ranges_away: int) -> None:
