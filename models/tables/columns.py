@@ -73,8 +73,8 @@ def understand(table: Table, name: str, categories: Collection[str] = ()) -> Col
         row = int((column.is_not_null() & numbers.is_null()).arg_max() or 0)
         text = shown(column[row])
         raise UnusableTable(
-            f"column {shown(name)}, row {row + 1}: {text} is not a number, and {are_numbers} of {present} values are; "
-            f"correct it, or say --missing {text} or --category {shown(name)}"
+            f"column {shown(name)}, row {row + 1}: {text} is not a number, and {are_numbers} of {present} values are",
+            f"correct it, or say --missing {text} or --category {shown(name)}",
         )
     return Column(name, "category", np.empty(0), tuple(column.to_list()))
 
@@ -95,8 +95,8 @@ def _number(name: str, column: pl.Series, numbers: pl.Series) -> Column:
     if infinite.any():
         row = int(infinite.arg_max() or 0)
         raise UnusableTable(
-            f"column {shown(name)}, row {row + 1}: {shown(column[row])} is not a finite number; correct it, or say "
-            f"--missing {shown(column[row])}"
+            f"column {shown(name)}, row {row + 1}: {shown(column[row])} is not a finite number",
+            f"correct it, or say --missing {shown(column[row])}",
         )
     return Column(name, "number", _floats(numbers.fill_nan(None)))
 

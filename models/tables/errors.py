@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class UnusableTable(Exception):
-    """A table, or a part of it, that can't be learnt from. The message names column, row and value, and a way out."""
+    """A table, or a part of it, that can't be learnt from. The message names column, row and value, and a way out.
+
+    `what` is the message without the way out, for those who have another.
+    """
+
+    def __init__(self, what: str, way_out: str = "") -> None:
+        super().__init__(f"{what}; {way_out}" if way_out else what)
+        self.what = what
 
 
 def listed(names: list[str], most: int = 8) -> str:

@@ -54,7 +54,7 @@ def read_table(path: Path, missing: Collection[str] = ()) -> Table:
 
 def _csv(path: Path, content: bytes) -> dict[str, pl.Series]:
     try:
-        text = content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
+        text = content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).rstrip("\r\n")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UnusableTable(f"{path} is neither UTF-8 nor Parquet: line {line}; save it as CSV in UTF-8") from error
