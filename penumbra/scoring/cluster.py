@@ -48,8 +48,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             if begun:
-                # Not whatever cluster was last seen on this machine, as Ray would by itself.
-                ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
+                _begin()
             yield from self._parts(work, numbers)
         except (RayError, ConnectionError) as error:
             raise PenumbraError(f"Ray could not do it: {str(error).strip().splitlines()[-1]}") from None
@@ -74,6 +73,15 @@ class Cluster:
             if made["failure"]:
                 raise (TableError if made["of_table"] else PenumbraError)(made["failure"])
             yield Part(int(made["number"]), int(made["rows"]), int(made["blank"]), {}, made["content"])
+
+
+def _begin() -> None:
+    """Joins the cluster that RAY_ADDRESS names, or starts one. Raises PenumbraError."""
+    try:
+        # Not whatever cluster was last seen on this machine, as Ray would by itself.
+        ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # noqa: BLE001 - Ray raises what it likes here, a bare Exception among it
+        raise PenumbraError(f"there is no Ray cluster to be had: {str(error).strip().splitlines()[0]}") from None
 
 
 class _Asker:

@@ -77,7 +77,11 @@ def test_columns_of_every_kind_are_read_as_in_training(tmp_path, suffix):
         (REGRESSION, ["x0,x1,y0", *TEN, "1,nan,3"], "column 'x1', row 11 must be a number"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,two,3"], "column 'x1', row 11: 'two' is not a number"),
         (CLASSES, ["x0,x1", *PAIRS], "must have one column besides the inputs, for the classes; it has 0"),
-        (CLASSES, ["x0,x1,a,b", *(f"{line},4" for line in TEN)], "must have one column besides the inputs, for the classes; it has 2"),
+        (
+            CLASSES,
+            ["x0,x1,a,b", *(f"{line},4" for line in TEN)],
+            "must have one column besides the inputs, for the classes; it has 2",
+        ),
         (CLASSES, ["x0,x1,a", *(["1,2,class 0"] * 10), "1,2,class 9"], "row 11 has a class that the model does not"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,2,NA"], "column 'y0', row 11 has no value to compare with"),
         (REGRESSION, ["x0,x1,y0", *(["1,2,much"] * 10)], "column 'y0' has values that are no numbers"),
