@@ -85,6 +85,9 @@ bench-http: $(VENV)/.kernel ## Measure the service over HTTP beside its floors (
 bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSON (needs wrk)
 	$(RUN) -m benchmarks.binary
 
+bench-cache: $(VENV)/.kernel ## Measure answers that are kept against answers that are computed (needs wrk)
+	$(RUN) -m benchmarks.caching
+
 bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and without them in turns (needs wrk)
 	$(RUN) -m benchmarks.overhead
 
@@ -126,7 +129,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,jwt,score,tracing,train,dev,conformance,browser]'
+	$(PIP) install -c constraints.txt --editable '.[serve,jwt,redis,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check ray-check kernel train docs vendor pictures harden audit sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve test check ray-check kernel train docs vendor pictures harden audit sbom image image-check bench bench-http bench-binary bench-cache bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

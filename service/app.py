@@ -23,6 +23,9 @@ from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
 from service.api.oip import routes as oip
 from service.batching import Batcher
+from service.caching.answers import Answers
+from service.caching.memory import Memory
+from service.caching.shared import Shared
 from service.catalogue import Catalogue
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
@@ -74,8 +77,9 @@ def create_app(
         catalogue = Catalogue(
             repository, loader or new_loader(settings, repository), agreement, keep=settings.keep_versions
         )
-        app.state.inference = Inference(catalogue, batcher, mask_cache, others)
-        observer.start(Watched(catalogue, batcher, mask_cache), app.templates.values())
+        answers = answers_of(settings)
+        app.state.inference = Inference(catalogue, batcher, mask_cache, answers, others)
+        observer.start(Watched(catalogue, batcher, mask_cache, answers), app.templates.values())
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.
         gc.freeze()
@@ -93,6 +97,8 @@ def create_app(
             task.cancel()
         await asyncio.wait(following)
         await to_thread.run_sync(batcher.close)
+        if answers is not None and answers.shared is not None:
+            await answers.shared.close()
         await observer.stop()
 
     app = Application(
@@ -125,6 +131,13 @@ def create_app(
 def access_of(settings: Settings) -> Access | None:
     """Who may ask, as the settings say; None: everybody. Raises WrongKeys."""
     return new_access(settings.keys, settings.keys_file, settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
+
+
+def answers_of(settings: Settings) -> Answers | None:
+    """Where answers are kept, as the settings say; None: nowhere."""
+    if not settings.answer_cache_bytes:
+        return None
+    return Answers(Memory(settings.answer_cache_bytes), Shared(settings.redis_url) if settings.redis_url else None)
 
 
 def new_loader(settings: Settings, repository: Repository) -> Loader:

@@ -1,4 +1,4 @@
-"""A request's whole story in one screen: resolve → admit → evaluate → summarise.
+"""A request's whole story in one screen: resolve → known? → admit → evaluate → summarise → write.
 
 Knows nothing of HTTP, of how models come and go (`catalogue`), and of how requests share the machine: `jobs` and
 `batching` decide that.
@@ -9,15 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from models.features import Float32, Float64
 from service import blocks, splitting
 from service.analytic import Analytic
 from service.batching import Batcher, Timings
+from service.caching.answers import Answers, Told
+from service.caching.memory import Written
 from service.catalogue import Catalogue
 from service.counts import Counts
+from service.engine import cost
 from service.engine.mask_cache import MaskCache
 from service.engine.moments import NotCovered
 from service.engine.query import Committee
@@ -27,6 +34,8 @@ from service.served import ServedModel
 from service.splitting import Others, Part, Range
 
 Gone = Callable[[], bool]
+# From a Prediction or a Sampled to bytes.
+Write = Callable[[Any], Awaitable[Written]]
 
 
 class Inference:
@@ -37,18 +46,66 @@ class Inference:
     """
 
     def __init__(
-        self, catalogue: Catalogue, batcher: Batcher, mask_cache: MaskCache | None = None, others: Others | None = None
+        self,
+        catalogue: Catalogue,
+        batcher: Batcher,
+        mask_cache: MaskCache | None = None,
+        answers: Answers | None = None,
+        others: Others | None = None,
     ) -> None:
-        self._batcher, self._masks, self._others = batcher, mask_cache, others
+        self._batcher, self._masks, self._answers, self._others = batcher, mask_cache, answers, others
         self.catalogue = catalogue
         self.resolve = catalogue.resolve
         self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
+
+    async def tell(
+        self,
+        model: ServedModel,
+        asked: Float64 | Sampling,
+        key: bytes | None,
+        write: Write,
+        patience: float,
+        gone: Gone,
+    ) -> Told:
+        """The written answer to a sampling, or a prediction for such rows.
+
+        Under a `key`, which must name all that its bytes depend on, it is looked for before it is computed. Raises what
+        `predict` and `sample` raise, and what `write` does.
+        """
+        dear = _is_dear(model, asked)
+        computing = False
+
+        async def compute(patience: float, gone: Gone) -> tuple[Written, Timings]:
+            nonlocal computing
+            computing = True
+            answer: Prediction | Sampled
+            if isinstance(asked, Sampling):
+                answer, timings = await self.sample(model, asked, patience, gone)
+            else:
+                answer, timings = await self.predict(model, asked, patience, gone)
+            return await write(answer), timings
+
+        # Most predictions are of rows that nobody has seen before: looking for one takes a tenth of computing it.
+        if key is None or self._answers is None or not (dear or isinstance(asked, Sampling)):
+            return Told(*(await compute(patience, gone)))
+        began = time.monotonic()
+        try:
+            told = await self._answers.get(
+                key, patience, gone, compute, partial(self._seconds, model, asked), dear=dear
+            )
+        except BaseException:
+            if not computing:
+                self._counts(model).failed(time.monotonic() - began)
+            raise
+        if not computing:
+            self._counts(model).known(time.monotonic() - began)
+        return told
 
     async def predict(
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone
     ) -> tuple[Prediction, Timings]:
         """Asks the full network about rows [rows, inputs] in raw units."""
-        job = Job(model, rows, model.members, model.full)
+        job = self._job(model, rows)
         timings = await self._run(job, patience, gone)
         return job.answer(), timings
 
@@ -60,7 +117,7 @@ class Inference:
         Raises NotApplicable where the model has no members or no active dropout, or layers that the method does not
         cover, before anything is computed.
         """
-        job, target = self._sampling(model, sampling), sampling.target
+        job, target = self._job(model, sampling), sampling.target
         if target is None:
             if self._others is not None and sampling.method != "moments":
                 cut = splitting.ranges(job)
@@ -81,7 +138,7 @@ class Inference:
         Raises UnknownModel, ModelNotReady or Unavailable where this process has not the very same model.
         """
         model = self.resolve(asked.name, asked.version)
-        whole = self._sampling(model, splitting.sampling_of(asked, model))
+        whole = self._job(model, splitting.sampling_of(asked, model))
         part = Part.of(whole, asked.committee)
         await self._run(part, patience, lambda: False)
         assert part.outputs is not None, "a part left no outputs. This is a bug."
@@ -118,14 +175,23 @@ class Inference:
         if sampling.method == "moments":
             yield await self.sample(model, sampling, patience, gone)
             return
-        job = self._sampling(model, sampling)
+        job = self._job(model, sampling)
         with self._counted(job) as spent:
             async for told, timings in self._blocks(job, blocks.ends(job.samples), patience, gone):
                 spent.append(timings)
                 yield told, timings
 
+    def _seconds(self, model: ServedModel, asked: Float64 | Sampling) -> float:
+        """About how long one core takes for it."""
+        return self._job(model, asked).seconds
+
+    def _job(self, model: ServedModel, asked: Float64 | Sampling) -> Job:
+        """What is asked as a job. Raises NotApplicable."""
+        if isinstance(asked, np.ndarray):
+            return Job(model, asked, model.members, model.full)
+        return self._sampling(model, asked)
+
     def _sampling(self, model: ServedModel, sampling: Sampling) -> Job:
-        """A sampling as a job. Raises NotApplicable."""
         name, ensemble = model.manifest.name, sampling.method == "ensemble"
         if ensemble and not model.manifest.members:
             raise NotApplicable(f"{name} has no ensemble members: ask for method dropout")
@@ -147,8 +213,7 @@ class Inference:
 
     async def _run(self, job: Job, patience: float, gone: Gone) -> Timings:
         """Evaluates a job, and counts it: `_counted` in short, for the many requests that are a single one."""
-        manifest = job.model.manifest
-        counts = self.counts[manifest.name, manifest.version]
+        counts = self._counts(job.model)
         began = time.monotonic()
         try:
             timings = await self._batcher.run(job, patience, gone)
@@ -180,8 +245,7 @@ class Inference:
     @contextmanager
     def _counted(self, job: Job) -> Iterator[list[Timings]]:
         """Counts a request when it ends; what its evaluations took is put into the list."""
-        manifest = job.model.manifest
-        counts = self.counts[manifest.name, manifest.version]
+        counts = self._counts(job.model)
         began, spent = time.monotonic(), list[Timings]()
         try:
             yield spent
@@ -191,6 +255,19 @@ class Inference:
         total = _total(spent)
         counts.answered(len(job.rows), total.queue, total.compute)
 
+    def _counts(self, model: ServedModel) -> Counts:
+        manifest = model.manifest
+        return self.counts[manifest.name, manifest.version]
 
-def _total(spent: Iterable[Timings]) -> Timings:
-    return Timings(sum(one.queue for one in spent), sum(one.compute for one in spent))
+
+def _is_dear(model: ServedModel, asked: Float64 | Sampling) -> bool:
+    """Whether computing it takes much longer than looking whether it has been computed."""
+    if not isinstance(asked, Sampling):
+        return cost.is_dear(model.network, len(asked) * len(model.members))
+    return asked.method == "moments" or cost.is_dear(model.network, len(asked.rows) * asked.committee.samples)
+
+
+def _total(spent: Sequence[Timings]) -> Timings:
+    """Of blocks as of any work: what lies before the first piece is queueing, waits between blocks are not."""
+    queue = spent[0].queue
+    return Timings(queue, sum(map(sum, spent)) - queue)

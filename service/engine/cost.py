@@ -15,6 +15,15 @@ _SUMMARISED = 50.0  # a draw of one output
 _QUERY = 60_000.0  # what any query takes besides
 
 
+# Floating-point operations that take about half a millisecond.
+_DEAR_FLOPS = 40_000_000
+
+
+def is_dear(network: Network, pairs: int) -> bool:
+    """Whether so many pairs of row and sample take much longer than all around them; told sooner than `seconds`."""
+    return pairs * network.flops_per_row >= _DEAR_FLOPS
+
+
 def seconds(
     network: Network, cut: Cut, rows: int, samples: int, *, earlier: int = 0, members: int = 1, told: bool = True
 ) -> float:

@@ -145,7 +145,7 @@ async def test_the_short_cut_and_the_router_lead_to_the_same_answer(tiny_store: 
         ("/v2/models/none/infer", {}, {}),
         ("/v2/repository/index", {"ready": True}, {}),
     ]
-    async with running(store=tiny_store) as (app, client):
+    async with running(store=tiny_store, answer_cache_bytes=0) as (app, client):
 
         async def answers() -> list[Any]:
             found = []
