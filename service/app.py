@@ -32,6 +32,7 @@ from service.engine.mask_cache import MaskCache
 from service.inference import Inference
 from service.served import Loader
 from service.settings import Settings
+from service.splitting import Others
 from service.telemetry.observer import Observer, Watched
 
 # Objects made before the collector looks for cycles among them: a request makes dozens, and leaves no cycle. At
@@ -46,11 +47,13 @@ def create_app(
     loader: Loader | None = None,
     agreement: Agreement | None = None,
     access: Access | None = None,
+    others: Others | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
     Settings default to the environment's, the loader to one that has not loaded anything yet; without an agreement with
-    other processes, this one decides alone what it serves; without access, the settings say who has it.
+    other processes, this one decides alone what it serves; without access, the settings say who has it. Where there are
+    `others`, large samplings are divided among them.
     """
     settings = settings or Settings()
     access = access or access_of(settings)
@@ -75,7 +78,7 @@ def create_app(
             repository, loader or new_loader(settings, repository), agreement, keep=settings.keep_versions
         )
         answers = answers_of(settings)
-        app.state.inference = Inference(catalogue, batcher, mask_cache, answers)
+        app.state.inference = Inference(catalogue, batcher, mask_cache, answers, others)
         observer.start(Watched(catalogue, batcher, mask_cache, answers), app.templates.values())
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.

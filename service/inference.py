@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from models.features import Float64
-from service import blocks
+from models.features import Float32, Float64
+from service import blocks, splitting
 from service.analytic import Analytic
 from service.batching import Batcher, Timings
 from service.caching.answers import Answers, Told
@@ -27,9 +27,11 @@ from service.counts import Counts
 from service.engine import cost
 from service.engine.mask_cache import MaskCache
 from service.engine.moments import NotCovered
+from service.engine.query import Committee
 from service.errors import NotApplicable
 from service.jobs import Job, Prediction, Sampled, Sampling
 from service.served import ServedModel
+from service.splitting import Others, Part, Range
 
 Gone = Callable[[], bool]
 # From a Prediction or a Sampled to bytes.
@@ -40,7 +42,7 @@ class Inference:
     """The models that are served, and how to ask them.
 
     `gone` tells whether a caller has hung up, `patience` how many seconds it waits in line. `counts` are by the name
-    and version of a model, since this process began.
+    and version of a model, since this process began. Where there are `others`, large samplings are divided among them.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class Inference:
         batcher: Batcher,
         mask_cache: MaskCache | None = None,
         answers: Answers | None = None,
+        others: Others | None = None,
     ) -> None:
-        self._batcher, self._masks, self._answers = batcher, mask_cache, answers
+        self._batcher, self._masks, self._answers, self._others = batcher, mask_cache, answers, others
         self.catalogue = catalogue
         self.resolve = catalogue.resolve
         self.counts: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
@@ -116,6 +119,10 @@ class Inference:
         """
         job, target = self._job(model, sampling), sampling.target
         if target is None:
+            if self._others is not None and sampling.method != "moments":
+                cut = splitting.ranges(job)
+                if len(cut) > 1:
+                    return await self._divided(job, cut, self._others, patience, gone)
             timings = await self._run(job, patience, gone)
             return job.answer(), timings
         with self._counted(job) as spent:
@@ -124,6 +131,39 @@ class Inference:
                 told, timings = so_far
                 spent.append(timings)
             return told, _total(spent)
+
+    async def outputs(self, asked: Range, patience: float) -> Float32:
+        """The outputs [samples, rows, width] of a range of samples, for another process to summarise with its own.
+
+        Raises UnknownModel, ModelNotReady or Unavailable where this process has not the very same model.
+        """
+        model = self.resolve(asked.name, asked.version)
+        whole = self._job(model, splitting.sampling_of(asked, model))
+        part = Part.of(whole, asked.committee)
+        await self._run(part, patience, lambda: False)
+        assert part.outputs is not None, "a part left no outputs. This is a bug."
+        return part.outputs
+
+    async def _divided(
+        self, job: Job, cut: Sequence[Committee], others: Others, patience: float, gone: Gone
+    ) -> tuple[Sampled, Timings]:
+        """The same answer from ranges of samples that several processes evaluate; summarised here, once."""
+        began, first = time.monotonic(), list[Timings]()
+
+        async def here(part: Part) -> None:
+            # Who was taken once need not hurry any more.
+            begun = bool(first)
+            timings = await self._batcher.run(part, math.inf if begun else patience, gone, begun=begun)
+            first.append(timings)
+
+        with self._counted(job) as spent:
+            outputs = await splitting.outputs_of(job, cut, others, here, patience)
+            whole = job.block(outputs, len(outputs))
+            await self._batcher.run(whole, math.inf, gone, begun=True)
+            queue = first[0].queue
+            spent.append(Timings(queue, time.monotonic() - began - queue))
+            told: Sampled = whole.answer()
+            return told, spent[0]
 
     async def stream(
         self, model: ServedModel, sampling: Sampling, patience: float, gone: Gone
