@@ -46,6 +46,10 @@ vendor: ## Fetch the playground's chart library and typeface again, as vendor/pa
 pictures: $(VENV)/.dev $(VENV)/.kernel ## Take the pictures of the playground in docs/images again (needs a browser)
 	$(RUN) -m tests.browser.pictures
 
+ray-check: $(VENV)/.dev $(VENV)/.kernel ## Install Ray beside the rest, and try the service and scoring on two nodes (5 min)
+	$(PIP) install -c constraints.txt --editable '.[ray]'
+	$(RUN) -m pytest tests/deploy/test_ray.py tests/deploy/test_ray_serve.py tests/client/test_scoring_ray.py
+
 harden: $(VENV)/.dev $(VENV)/.kernel ## Run the thirty checks of SECURITY.md: half an hour (HARDEN_SHARE=0.1 for less)
 	$(RUN) -m tests.harden
 
@@ -83,6 +87,9 @@ bench-http: $(VENV)/.kernel ## Measure the service over HTTP beside its floors (
 
 bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSON (needs wrk)
 	$(RUN) -m benchmarks.binary
+
+bench-cache: $(VENV)/.kernel ## Measure answers that are kept against answers that are computed (needs wrk)
+	$(RUN) -m benchmarks.caching
 
 bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and without them in turns (needs wrk)
 	$(RUN) -m benchmarks.overhead
@@ -125,7 +132,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,jwt,score,tracing,train,dev,conformance,browser]'
+	$(PIP) install -c constraints.txt --editable '.[serve,jwt,redis,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

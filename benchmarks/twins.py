@@ -11,7 +11,7 @@ from dataclasses import replace
 from benchmarks.report import figure, table, write_section
 from benchmarks.timing import machine
 from models.architecture import ClassificationHead, Mlp
-from models.description import describe
+from models.description import describe_architecture
 from models.manifest import Manifest
 from models.recipes.mnist_ff import RECIPE, SIDE
 from models.repository import Repository
@@ -22,7 +22,7 @@ from service.settings import SHIPPED_STORE
 TWIN = Mlp(inputs=SIDE * SIDE, hidden=(100, 100), dropout=0.1, head=ClassificationHead(classes=10))
 _ABOUT = """\
 The shipped feed-forward stack, and an MLP of as many parameters trained by the same recipe: the same images, split,
-distortions, hyperparameters and seed. Test rows; the committee has 200 samples, the full network is what `predict` asks."""
+distortions, hyperparameters and seed. Figures are of test rows; the committee has 200 samples."""
 _HEADER = ["", "parameters", "accuracy", "full network's", "log-likelihood", "full network's", "Brier score"]
 _FIGURES = ("accuracy", "accuracy_full_network", "log_likelihood", "log_likelihood_full_network", "brier")
 
@@ -37,7 +37,11 @@ def main() -> None:
 
 def _line(name: str, manifest: Manifest) -> list[str]:
     test = manifest.metrics["test"]
-    return [name, f"{describe(manifest.architecture).parameters:,}", *(figure(float(test[each])) for each in _FIGURES)]
+    return [
+        name,
+        f"{describe_architecture(manifest.architecture).parameters:,}",
+        *(figure(float(test[each])) for each in _FIGURES),
+    ]
 
 
 if __name__ == "__main__":

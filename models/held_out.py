@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from models.mixed import standard_of
 from models.tables.columns import Column, understand
 from models.tables.errors import UnusableTable, shown
 from models.tables.reading import Table, read_table
+
+Places: TypeAlias = npt.NDArray[np.int64]
 
 FEWEST = 10  # rows: with fewer there is no interval at 90 %
 
@@ -44,27 +46,28 @@ def of_dataset(dataset: Dataset, parts: Split) -> HeldOut:
 def of_file(path: Path, manifest: Manifest) -> HeldOut:
     """The rows of a CSV or Parquet file that has the inputs, and the outputs or one more column for the class, by name.
 
-    Values are written as in the tables that models are trained from, and read as the service reads raw rows. Raises
-    Unusable.
+    Values are written as in the tables that models are trained from, and read as the service reads raw rows; rows
+    without a target are left out. Raises Unusable.
     """
     try:
         table = read_table(path)
         learnt = _learnt(path, list(table.columns), manifest)
-        if table.rows < FEWEST:
-            raise Unusable(f"{path} has {table.rows} rows; {FEWEST} or more are needed")
         inputs = {each.name: _values(table, each) for each in manifest.inputs}
         targets = [understand(table, name, [] if manifest.task == "regression" else learnt) for name in learnt]
     except UnusableTable as error:
         raise Unusable(error.what) from error
+    present = np.flatnonzero(np.all([[label is not None for label in each.labels()] for each in targets], axis=0))
+    if len(present) < FEWEST:
+        raise Unusable(f"{path} has {len(present)} rows with a target; {FEWEST} or more are needed")
     objects = [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
     try:
-        rows = standard_of(manifest.inputs).read(objects)
+        rows = standard_of(manifest.inputs).read([objects[row] for row in present])
     except InvalidRows as error:
         (field, message), *_ = error.complaints
         row, _, column = field.removeprefix("inputs[").partition("].")
-        raise Unusable(f"{path}: column {shown(column)}, row {int(row) + 1} {message}") from None
+        raise Unusable(f"{path}: column {shown(column)}, row {present[int(row)] + 1} {message}") from None
     known = _numbers if manifest.task == "regression" else _classes
-    return HeldOut(rows, known(path, targets, manifest), path.name)
+    return HeldOut(rows, known(path, targets, present, manifest), path.name)
 
 
 def _learnt(path: Path, header: list[str], manifest: Manifest) -> list[str]:
@@ -89,20 +92,15 @@ def _values(table: Table, kind: Input) -> list[float | bool | str | None]:
     return [None if math.isnan(number) else bool(number) if truths else number for number in numbers]
 
 
-def _numbers(path: Path, targets: list[Column], _: Manifest) -> Float64:
+def _numbers(path: Path, targets: list[Column], present: Places, _: Manifest) -> Float64:
     for target in targets:
         if target.kind != "number":
             raise Unusable(f"{path}: column {shown(target.name)} has values that are no numbers")
-    numbers = np.stack([target.numbers for target in targets], axis=1)
-    if np.isnan(numbers).any():
-        row, column = np.argwhere(np.isnan(numbers))[0]
-        raise Unusable(f"{path}: column {shown(targets[column].name)}, row {row + 1} has no value to compare with")
-    return numbers
+    return np.stack([target.numbers[present] for target in targets], axis=1)
 
 
-def _classes(path: Path, targets: list[Column], manifest: Manifest) -> npt.NDArray[np.int64]:
-    places = {label: place for place, label in enumerate(manifest.labels)}
-    labels = targets[0].labels()
-    if unknown := next((number for number, label in enumerate(labels, 1) if label not in places), None):
+def _classes(path: Path, targets: list[Column], present: Places, manifest: Manifest) -> Places:
+    places, labels = {label: place for place, label in enumerate(manifest.labels)}, targets[0].labels()
+    if unknown := next((row + 1 for row in present if labels[row] not in places), None):
         raise Unusable(f"{path}: row {unknown} has a class that the model does not have")
-    return np.array([places[label or ""] for label in labels])
+    return np.array([places[labels[row] or ""] for row in present])

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from penumbra import usage
@@ -20,11 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.run is None:
         parser.print_help()
         return 0
-    from penumbra.client import Client
     from penumbra.errors import PenumbraError
 
     try:
-        with Client(given.url, api_key=os.environ.get("PENUMBRA_API_KEY") or None, timeout=given.timeout) as client:
+        with _connect(given)() as client:
             given.run(client, given)
     except (PenumbraError, TypeError, ValueError, OSError) as error:
         _say(f"penumbra: {error}", sys.stderr)
@@ -34,6 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"\npenumbra: stopped{hint}", sys.stderr)
         return 130
     return 0
+
+
+def _connect(given: argparse.Namespace) -> Callable[[], Any]:
+    """What makes a client of the service that was named."""
+    from penumbra.client import Client
+
+    return partial(Client, given.url, api_key=os.environ.get("PENUMBRA_API_KEY") or None, timeout=given.timeout)
 
 
 def _models(client: Any, given: argparse.Namespace) -> None:
@@ -81,7 +88,7 @@ def _score(client: Any, given: argparse.Namespace) -> None:
 
     outcome = score(
         client, job, given.file, given.out,
-        concurrency=given.concurrency, restart=given.restart, progress=progress,
+        concurrency=given.concurrency, restart=given.restart, progress=progress, engine=_engine(given),
     )  # fmt: skip
     told = [f"{outcome.rows:,} rows in {given.out}"]
     if outcome.before:
@@ -91,6 +98,17 @@ def _score(client: Any, given: argparse.Namespace) -> None:
     if outcome.job.options is not None:
         told.append(f"seed {outcome.job.options['seed']}")
     _say("; ".join(told), sys.stderr)
+
+
+def _engine(given: argparse.Namespace) -> Any:
+    """What makes the parts; None: threads of this process."""
+    if given.engine == "threads":
+        return None
+    try:
+        from penumbra.scoring.cluster import Cluster
+    except ImportError:
+        raise ValueError("--engine ray needs Ray: pip install 'penumbra[score,ray]'") from None
+    return Cluster(_connect(given), given.concurrency)
 
 
 _OPTIONS = ("samples", "seed", "first_sample", "interval", "quantiles", "dropout", "method", "aggregate")

@@ -20,8 +20,8 @@ from penumbra import errors
 
 _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 _WORTH_RETRYING = (429, 502, 503)
-# Without a word from the service about it, 504 is a gateway's: the service never took it up, or its answer was lost.
-_GATEWAY_TIMEOUT = 504
+# Without a word from the service about it, these are a gateway's: the service never took it up, or its answer was lost.
+_OF_GATEWAYS = (500, 504)
 
 
 class Request(NamedTuple):
@@ -191,7 +191,7 @@ def accepted(reply: Reply) -> Reply:
     retry_after = _seconds(reply.headers.get("retry-after"))
     request_id = reply.headers.get("x-request-id", "")
     error = errors.of_answer(reply.status, reply.body, request_id, retry_after)
-    if reply.status in _WORTH_RETRYING or (reply.status == _GATEWAY_TIMEOUT and error.problem is None):
+    if reply.status in _WORTH_RETRYING or (reply.status in _OF_GATEWAYS and error.problem is None):
         raise Again(error, retry_after)
     raise error
 

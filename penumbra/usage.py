@@ -42,6 +42,10 @@ among them, are carried along. CSV (.csv, .tsv) needs nothing; Parquet (.parquet
 Batches of rows are asked side by side, memory stays bounded, and what is done is kept in OUT.parts: run the same
 command again after an interruption, and it goes on from there to the same bytes.
 
+With --engine ray the workers of a Ray cluster (RAY_ADDRESS, else one on this machine) read the rows and ask, each by
+--url as seen from its node; the result is the same, to the byte, however the work was divided. FILE must be Parquet, at
+a place that all of them see: a shared directory, or a URL such as s3://BUCKET/rows.parquet.
+
   penumbra score diabetes rows.csv -o answers.csv --predict           the full network, deterministic
   penumbra score diabetes rows.csv -o answers.parquet -s 100 --seed 7  a hundred samples for each row
 """
@@ -103,7 +107,7 @@ def _rows() -> argparse.ArgumentParser:
 
 def _scoring(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="the table: .csv, .tsv or .parquet, with names of columns")
+    add("file", type=_file, metavar="FILE", help="the table: .csv, .tsv or .parquet; a URL of a .parquet in a store")
     add("-o", "--out", type=Path, required=True, metavar="OUT", help="the result: .csv, .tsv or .parquet")
     add("--predict", action="store_true", help="ask the full network instead of a committee")
     add("--keep", choices=("others", "all", "none"), default="others", help="columns to carry along (others)")
@@ -112,6 +116,12 @@ def _scoring(parser: argparse.ArgumentParser) -> None:
     )
     add("--prefix", default="", metavar="TEXT", help="before the names of the answers' columns")
     add("--restart", action="store_true", help="begin anew, whatever is there")
+    add(
+        "--engine",
+        choices=("threads", "ray"),
+        default="threads",
+        help="who reads and asks: this process, or a Ray cluster",
+    )
     add("--concurrency", type=_positive, default=4, metavar="N", help="batches at a time (4)")
     add("--batch-rows", type=_positive, default=8192, metavar="N", help="rows in a batch (8192)")
     _sampling(parser)
@@ -128,6 +138,11 @@ def _sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dropout", type=float, metavar="P", help="what if every layer dropped so much?")
     group.add_argument("--method", metavar="NAME", help="dropout: thinned networks (default); ensemble: members; …")
     group.add_argument("--aggregate", metavar="NAME", help="of a classification: mean (default), vote, weighted")
+
+
+def _file(text: str) -> Path | str:
+    """A file here, or the URL of one elsewhere, as it is."""
+    return text if "://" in text else Path(text)
 
 
 def _numbers(text: str) -> list[float]:

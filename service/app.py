@@ -23,13 +23,17 @@ from service.api.hot import Application
 from service.api.oip import documentation as oip_documentation
 from service.api.oip import routes as oip
 from service.batching import Batcher
+from service.caching.answers import Answers
+from service.caching.memory import Memory
+from service.caching.shared import Shared
 from service.catalogue import Catalogue
 from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
-from service.memory import Memory, reader, trim
+from service.memory import MemoryGuard, reader, trim
 from service.served import Loader
 from service.settings import Settings
+from service.splitting import Others
 from service.telemetry.observer import Observer, Watched
 
 # Objects made before the collector looks for cycles among them: a request makes dozens, and leaves no cycle. At
@@ -44,11 +48,13 @@ def create_app(
     loader: Loader | None = None,
     agreement: Agreement | None = None,
     access: Access | None = None,
+    others: Others | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
     Settings default to the environment's, the loader to one that has not loaded anything yet; without an agreement with
-    other processes, this one decides alone what it serves; without access, the settings say who has it.
+    other processes, this one decides alone what it serves; without access, the settings say who has it. Where there are
+    `others`, large samplings are divided among them.
     """
     settings = settings or Settings()
     access = access or access_of(settings)
@@ -63,13 +69,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         use_one_thread()
-        mask_cache = MaskCache(settings.mask_cache_bytes)
+        mask_cache, answers = MaskCache(settings.mask_cache_bytes), answers_of(settings)
 
         def relieve() -> None:
             mask_cache.clear()
+            if answers is not None:
+                answers.memory.clear()
             trim()
 
-        memory = Memory(settings.memory_share, reader(settings.worker_processes), relieve)
+        memory = MemoryGuard(settings.memory_share, reader(settings.worker_processes), relieve)
         batcher = Batcher(
             settings.engine_threads,
             settings.max_queue,
@@ -83,8 +91,8 @@ def create_app(
         catalogue = Catalogue(
             repository, loader or new_loader(settings, repository), agreement, keep=settings.keep_versions
         )
-        app.state.inference = Inference(catalogue, batcher, mask_cache)
-        observer.start(Watched(catalogue, batcher, mask_cache), app.templates.values())
+        app.state.inference = Inference(catalogue, batcher, mask_cache, answers, others)
+        observer.start(Watched(catalogue, batcher, mask_cache, answers), app.templates.values())
         # What has been made by now stays. The collector need not look at it again, which takes it a tenth of a second,
         # not even once: imports leave hardly any garbage behind.
         gc.freeze()
@@ -104,6 +112,8 @@ def create_app(
             task.cancel()
         await asyncio.wait(following)
         await to_thread.run_sync(batcher.close)
+        if answers is not None and answers.shared is not None:
+            await answers.shared.close()
         await observer.stop()
 
     app = Application(
@@ -136,6 +146,13 @@ def create_app(
 def access_of(settings: Settings) -> Access | None:
     """Who may ask, as the settings say; None: everybody. Raises WrongKeys."""
     return new_access(settings.keys, settings.keys_file, settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
+
+
+def answers_of(settings: Settings) -> Answers | None:
+    """Where answers are kept, as the settings say; None: nowhere."""
+    if not settings.answer_cache_bytes:
+        return None
+    return Answers(Memory(settings.answer_cache_bytes), Shared(settings.redis_url) if settings.redis_url else None)
 
 
 def new_loader(settings: Settings, repository: Repository) -> Loader:

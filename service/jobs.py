@@ -20,7 +20,7 @@ from service.blocks import Target
 from service.engine import cost, uncertainty
 from service.engine.ensemble import Ensemble
 from service.engine.evaluate import evaluation
-from service.engine.evaluation import Piece
+from service.engine.evaluation import Evaluation, Piece
 from service.engine.mask_cache import MaskCache
 from service.engine.plan import Cut, Network
 from service.engine.query import Committee, Query
@@ -87,7 +87,7 @@ class Job:
 
     `networks` are asked, each cut as in `cuts`: one, or members that take turns at the samples. A block is a job that
     continues another: `earlier` are the outputs [samples, rows, width] of the samples before its own, and it answers
-    for all of them, which it leaves in `outputs`.
+    for all of them, which it leaves in `outputs`; one that ends where they do only says what they say.
     """
 
     model: ServedModel
@@ -175,20 +175,26 @@ class Job:
         Raises InvalidRows where a row is out of float32's reach: in company, each job is then asked to go alone.
         """
         jobs = sorted(company, key=_kind) if len(company) > 1 else company
-        rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
-        ends = accumulate(len(job.rows) for job in jobs)
-        queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
-        asked = (
-            evaluation(self.networks[0], queries, threads, cut=self.cuts[0], cache=self.cache)
-            if len(self.networks) == 1
-            else Ensemble(self.networks, queries, threads, self.cuts, self.cache)
-        )
+        if self.earlier is not None and not self.samples:
+            self.outputs = self.earlier
+            yield _conclusions(jobs, self.outputs.reshape(-1, self.outputs.shape[-1]))
+            return
+        asked = self.evaluated(jobs, threads)
         yield from asked.stages()
         outputs = asked.outputs
         if self.earlier is not None:
             self.outputs = np.concatenate([self.earlier, asked.of(0)])
             outputs = self.outputs.reshape(-1, outputs.shape[-1])
         yield _conclusions(jobs, outputs)
+
+    def evaluated(self, jobs: Sequence[Job], threads: int) -> Evaluation | Ensemble:
+        """The evaluation of jobs, this one among them, in their order. Raises InvalidRows."""
+        rows = self.model.standard(self.rows if len(jobs) == 1 else np.concatenate([job.rows for job in jobs]))
+        ends = accumulate(len(job.rows) for job in jobs)
+        queries = [Query(rows[end - len(job.rows) : end], job.committee) for job, end in zip(jobs, ends, strict=True)]
+        if len(self.networks) == 1:
+            return evaluation(self.networks[0], queries, threads, cut=self.cuts[0], cache=self.cache)
+        return Ensemble(self.networks, queries, threads, self.cuts, self.cache)
 
     def answer(self) -> Any:
         """The answer, once all stages are done."""

@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     own: float
 
 
-class Memory:
+class MemoryGuard:
     """Whether memory is `short`: more than a `share` of it is used, though `relieve` has freed what it can.
 
     `worn` says that this process is to be replaced. A share of 0 stands for no limit.

@@ -34,6 +34,7 @@ from service.access.keys import WrongKeys
 from service.agreement import Agreement, Shared
 from service.api.guard import LOCAL
 from service.app import access_of, create_app, new_loader
+from service.caching.shared import is_installed
 from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
@@ -167,6 +168,10 @@ def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
         access = access_of(settings)
     except WrongKeys as error:
         sys.exit(f"python -m service: error: {error}")
+    if settings.redis_url and not is_installed():
+        sys.exit(
+            "python -m service: error: --redis-url (or PENUMBRA_REDIS_URL): needs redis-py: install the extra redis"
+        )
     if settings.tls_cert:
         try:
             # An encrypted key would be asked for its password, and nobody is there to answer.

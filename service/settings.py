@@ -15,6 +15,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
@@ -45,6 +46,20 @@ def _directory_or_url(value: object) -> Path | str:
     if not path.is_dir():
         raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
     return path
+
+
+def _redis_or_none(value: object) -> str:
+    """The URL of a Redis server, or nothing. What is wrong with it is told without quoting it."""
+    url = str(value)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise PydanticCustomError("url", "Not a URL") from None
+    whole = parts.path if parts.scheme == "unix" else parts.hostname
+    if url and not (parts.scheme in ("redis", "rediss", "unix") and whole and port != 0):
+        raise PydanticCustomError("url", "Should be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
+    return url
 
 
 class Settings(BaseSettings):
@@ -187,6 +202,22 @@ class Settings(BaseSettings):
             "and large requests refused, and a worker that has grown is replaced; 0: none.",
         ),
     ] = 0.9
+    answer_cache_bytes: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Most memory per worker for answers that may be asked for again: predictions and seeded "
+            "samples. 0: everything is computed for each request, and Redis is not asked.",
+        ),
+    ] = 16 * 2**20
+    redis_url: Annotated[
+        str,
+        PlainValidator(_redis_or_none),
+        Field(
+            description="Redis server in which machines share answers: redis://[[USER]:PASSWORD@]HOST:PORT/NUMBER, "
+            "rediss://… for TLS, or unix:///PATH. Needs the extra: redis."
+        ),
+    ] = ""
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000

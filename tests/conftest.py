@@ -25,13 +25,14 @@ hypothesis.settings.load_profile("house")
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with default settings and its own copy of the shipped models, for the whole session.
+    """The service and its own copy of the shipped models, for the whole session.
 
-    Stopped with SIGTERM, after which it must have ended with exit code 0.
+    Settings are the defaults, but that every answer is computed: one that was kept would prove nothing about how it
+    comes about. Stopped with SIGTERM, after which it must have ended with exit code 0.
     """
     store = tmp_path_factory.mktemp("server") / "store"
     shutil.copytree(SHIPPED_STORE, store)
-    running = Server(store=store)
+    running = Server(store=store, answer_cache_bytes=0)
     yield running
     running.stop()
 

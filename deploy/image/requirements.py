@@ -1,4 +1,7 @@
-"""python requirements.py PYPROJECT: prints what serving needs, for pip. The project itself is run from its sources."""
+"""python requirements.py PYPROJECT: prints what serving needs, for pip. The project itself is run from its sources.
+
+With the client of Redis, which Compose can bring along.
+"""
 
 from __future__ import annotations
 
@@ -8,4 +11,5 @@ from pathlib import Path
 
 if __name__ == "__main__":
     project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
-    print(*project["optional-dependencies"]["serve"], sep="\n")
+    extras = project["optional-dependencies"]
+    print(*extras["serve"], *extras["redis"], sep="\n")

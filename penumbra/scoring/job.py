@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ from penumbra.asking import seeded
 from penumbra.client import Client
 from penumbra.errors import ModelChanged
 from penumbra.schemas import ModelDescription
-from penumbra.scoring.tables import Batch, TableError, check_destination, opened, write_part, write_whole
+from penumbra.scoring.tables import Batch, Source, TableError, check_destination, opened, write_part, write_whole
 
 BATCH_ROWS = 8192
 # Between the labels of a prediction set, which are one text in a file.
@@ -60,21 +61,63 @@ class Outcome:
     job: Job
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A settled job, and all that is needed to make any of its parts, wherever that is done.
+
+    `kinds` are those of the answer's columns; `keep` the table's columns that stand before them.
+    """
+
+    job: Job
+    known: ModelDescription
+    source: Path | str
+    destination: Path
+    kinds: Mapping[str, str]
+    keep: Sequence[str]
+
+    def part(self, client: Client, batch: Batch) -> Part:
+        """What becomes of a batch. Raises TableError, or what the client raises."""
+        answer = partial(_columns, client, self.job, self.known)
+        columns, blank = _scored(self.job, self.known, answer, self.kinds, batch)
+        return Part(batch.first // self.job.batch_rows, batch.rows.count, blank, {**batch.kept, **columns})
+
+    def write(self, part: Part, path: Path) -> None:
+        """The part as it is kept."""
+        write_part(path, self.destination, part.columns, self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A batch in the result: its number, how many rows, how many of them blank; its columns, or its file's bytes."""
+
+    number: int
+    rows: int
+    blank: int
+    columns: Mapping[str, Any]
+    content: bytes = b""
+
+
+# Makes the parts with these numbers, in any order.
+Engine = Callable[[Work, Sequence[int]], Iterator[Part]]
+
+
 def score(
     client: Client,
     job: Job,
-    source: Path,
+    source: Path | str,
     destination: Path,
     *,
     concurrency: int = 4,
     restart: bool = False,
     progress: Callable[[int, int, int], None] = lambda _done, _total, _before: None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Asks for all rows of one file, and writes the answers to another, in the same order.
 
-    So many batches are asked at a time, and no more than twice as many are held. `progress` is told the rows that are
-    done, about how many there are, and how many were done before. Raises TableError, or what the client raises; the
-    parts that are done are kept, and asking again goes on from there, unless `restart` begins anew.
+    So many batches are asked at a time, and no more than twice as many are held; an `engine` decides that for itself.
+    `progress` is told the rows that are done, about how many there are, and how many were done before. Raises
+    TableError, or what the client raises; the parts that are done are kept, and asking again goes on from there, with
+    whatever engine, unless `restart` begins anew.
     """
     check_destination(destination)
     if destination.exists():
@@ -91,18 +134,22 @@ def score(
     keep = [n for n in table.names if job.keep == "all" or (job.keep == "others" and n not in known.input_names)]
     if twice := kinds.keys() & set(keep):
         raise TableError(f"{destination} would have two columns called {min(twice)}: --keep none, or a --prefix")
-    stat = source.stat()
-    parts.begin(asdict(job) | {"digest": known.digest, "size": stat.st_size, "changed": stat.st_mtime_ns}, told)
-    rows, blank = parts.counts()
-    before, total = rows, table.count()
+    size, changed = table.stamp()
+    parts.begin(asdict(job) | {"digest": known.digest, "size": size, "changed": changed}, told)
+    work = Work(job, known, source, destination, kinds, keep)
+    done, total = parts.done(), table.count()
+    if engine is None:
+        done = _unbroken(done)
+        made = _by_threads(client, work, table, sum(rows for rows, _ in done.values()), concurrency)
+    else:
+        made = engine(work, [number for number in range(-(-total // job.batch_rows)) if number not in done])
+    rows, blank = (sum(numbers) for numbers in zip(*done.values(), strict=True)) if done else (0, 0)
+    before = rows
     progress(rows, max(total, rows), before)
-    with ThreadPoolExecutor(concurrency) as pool:
-        batches = table.batches(job.batch_rows, known.input_names, keep, skip=rows)
-        ask = partial(_scored, job, known, answer, kinds)
-        for batch, (columns, left_out) in _in_order(pool, ask, batches, 2 * concurrency):
-            parts.add({**batch.kept, **columns}, kinds, batch.rows.count, left_out)
-            rows, blank = rows + batch.rows.count, blank + left_out
-            progress(rows, max(total, rows), before)
+    for part in made:
+        parts.add(work, part)
+        rows, blank = rows + part.rows, blank + part.blank
+        progress(rows, max(total, rows), before)
     if not rows:
         parts.remove()
         raise TableError(f"{source} has no rows")
@@ -142,15 +189,15 @@ class Parts:
         if not told:
             self._put("job.json", lambda path: path.write_text(json.dumps(asked)))
 
-    def counts(self) -> tuple[int, int]:
-        """Rows in the parts that are there, and how many of them are blank."""
-        named = [part.name.split(".")[1:3] for part in self._parts()]
-        return sum(int(rows) for rows, _ in named), sum(int(blank) for _, blank in named)
+    def done(self) -> dict[int, tuple[int, int]]:
+        """The numbers of the parts that are there, with their rows, and how many of those are blank."""
+        named = (part.name.split(".") for part in self._parts())
+        return {int(number): (int(rows), int(blank)) for number, rows, blank, _ in named}
 
-    def add(self, columns: Mapping[str, Any], kinds: Mapping[str, str], rows: int, blank: int) -> None:
-        """One more part."""
-        name = f"{len(self._parts()):08}.{rows}.{blank}.part"
-        self._put(name, lambda path: write_part(path, self._whole, columns, kinds))
+    def add(self, work: Work, part: Part) -> None:
+        """One more part, which may be there already: it is the same then."""
+        name = f"{part.number:08}.{part.rows}.{part.blank}.part"
+        self._put(name, lambda path: path.write_bytes(part.content) if part.content else work.write(part, path))
 
     def finish(self, names: Sequence[str]) -> None:
         """Makes the whole of them, which appears at once, and leaves nothing else behind."""
@@ -172,6 +219,18 @@ class Parts:
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(self._home / name)
+
+
+def _unbroken(done: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """Parts from the first up to where one is missing: others can only be had by reading what is before them."""
+    return {number: done[number] for number in takewhile(done.__contains__, count())}
+
+
+def _by_threads(client: Client, work: Work, table: Source, skip: int, concurrency: int) -> Iterator[Part]:
+    """All parts but those of the first rows, which are skipped, in order."""
+    with ThreadPoolExecutor(concurrency) as pool:
+        batches = table.batches(work.job.batch_rows, work.known.input_names, work.keep, skip=skip)
+        yield from _in_order(pool, partial(work.part, client), batches, 2 * concurrency)
 
 
 def _settled(job: Job, known: ModelDescription, told: Mapping[str, Any]) -> Job:
@@ -234,20 +293,16 @@ def _kind(column: Any) -> str:
     return "text" if isinstance(value, str) else "whole" if isinstance(value, int) else "number"
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[T], U], items: Iterable[T], ahead: int
-) -> Iterator[tuple[T, U]]:
-    """Each item with what came of it, in order; so many are taken before the first of them is done, and no more."""
-    pending: deque[tuple[T, Future[U]]] = deque()
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
+    """What comes of each item, in order; so many are taken before the first of them is done, and no more."""
+    pending: deque[Future[U]] = deque()
     try:
         for item in items:
-            pending.append((item, pool.submit(work, item)))
+            pending.append(pool.submit(work, item))
             if len(pending) >= ahead:
-                first, done = pending.popleft()
-                yield first, done.result()
+                yield pending.popleft().result()
         while pending:
-            first, done = pending.popleft()
-            yield first, done.result()
+            yield pending.popleft().result()
     finally:
-        for _, left in pending:
+        for left in pending:
             left.cancel()

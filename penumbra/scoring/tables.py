@@ -1,6 +1,7 @@
 """Tables in files, a batch of rows at a time: CSV and Parquet, in and out. Knows nothing of services.
 
-Columns that the model doesn't take are carried along as they are: text in CSV, typed in Parquet.
+Columns that the model doesn't take are carried along as they are: text in CSV, typed in Parquet. Parquet files are read
+from object stores, too, by their URL.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from penumbra import arrays
 from penumbra.arrays import Rows
@@ -42,9 +44,14 @@ class Batch(NamedTuple):
 class Source:
     """A table in a file: the names of its columns, about how many rows it has, and the rows in batches."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
         self.names: list[str] = []
+
+    def stamp(self) -> tuple[int, int]:
+        """The file's size, and when it was changed, in nanoseconds: whether it is the same as before."""
+        found = Path(self.path).stat()
+        return found.st_size, found.st_mtime_ns
 
     def check(self, inputs: Sequence[str]) -> None:
         """Refuses a table without the columns that the model takes, or with two of the same name. Raises TableError."""
@@ -62,9 +69,18 @@ class Source:
         """Batches of so many rows, all but the first `skip` of them, whole batches. Raises TableError."""
         raise NotImplementedError
 
+    def batch(self, first: int, size: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+        """A batch by itself, where `is_parquet`. Raises TableError."""
+        raise NotImplementedError
 
-def opened(path: Path) -> Source:
-    """The table in a file, told by its name. Raises TableError."""
+
+def opened(path: Path | str) -> Source:
+    """The table in a file, told by its name; a URL is one of a Parquet file in an object store. Raises TableError."""
+    if is_url(path):
+        if not is_parquet(path):
+            raise TableError(f"{path} must end in .parquet: of files elsewhere no others are read")
+        return _Parquet(path)
+    path = Path(path)
     if not path.is_file():
         raise TableError(f"there is no file {path}")
     kind = path.suffix.lower()
@@ -80,7 +96,7 @@ def write_part(path: Path, like: Path, columns: Mapping[str, Any], kinds: Mappin
 
     `kinds` are "number", "whole" or "text", for the columns that have one: some of their values may be None or NaN.
     """
-    if _is_parquet(like):
+    if is_parquet(like):
         arrow = _arrow()
         import pyarrow.parquet as pq
 
@@ -98,7 +114,7 @@ def write_part(path: Path, like: Path, columns: Mapping[str, Any], kinds: Mappin
 
 def write_whole(path: Path, like: Path, parts: Sequence[Path], names: Sequence[str]) -> None:
     """Puts parts together, one at a time."""
-    if _is_parquet(like):
+    if is_parquet(like):
         import pyarrow.parquet as pq
 
         with pq.ParquetWriter(path, pq.read_schema(parts[0])) as writer:
@@ -116,7 +132,7 @@ def write_whole(path: Path, like: Path, parts: Sequence[Path], names: Sequence[s
 
 def check_destination(path: Path) -> None:
     """Refuses a file that couldn't be written at the end of it all. Raises TableError."""
-    if _is_parquet(path):
+    if is_parquet(path):
         _arrow()
     elif path.suffix.lower() not in _DELIMITERS:
         raise TableError(f"{path} must end in .csv, .tsv or .parquet, for its form to be known")
@@ -124,8 +140,15 @@ def check_destination(path: Path) -> None:
         raise TableError(f"there is no directory {path.resolve().parent}")
 
 
+def is_url(path: Path | str) -> bool:
+    """Whether a table is somewhere else than on this machine."""
+    return isinstance(path, str) and "://" in path
+
+
 class _Csv(Source):
     """Text with a header. What isn't a number is found by line and column."""
+
+    path: Path
 
     def __init__(self, path: Path, delimiter: str) -> None:
         super().__init__(path)
@@ -193,18 +216,28 @@ class _Csv(Source):
 
 
 class _Parquet(Source):
-    """Typed columns, a few row groups at a time."""
+    """Typed columns, a few row groups at a time; any batch can be had without those before it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         arrow = _arrow()
+        import pyarrow.fs
         import pyarrow.parquet as pq
 
         try:
-            self._file = pq.ParquetFile(path)
-        except (arrow.ArrowException, OSError) as error:
+            if is_url(path):
+                store, self._place = pyarrow.fs.FileSystem.from_uri(path)
+            else:
+                store, self._place = pyarrow.fs.LocalFileSystem(), str(path)
+            self._store = store
+            self._file = pq.ParquetFile(store.open_input_file(self._place))
+        except (arrow.ArrowException, OSError, ValueError) as error:
             raise TableError(f"{path} can't be read as Parquet: {error}") from None
         self.names = list(self._file.schema_arrow.names)
+
+    def stamp(self) -> tuple[int, int]:
+        found = self._store.get_file_info(self._place)
+        return int(found.size), int(found.mtime_ns or 0)
 
     def count(self) -> int:
         return int(self._file.metadata.num_rows)
@@ -213,17 +246,33 @@ class _Parquet(Source):
         first = 0
         for piece in self._file.iter_batches(batch_size=size):
             if first >= skip:
-                table = _arrow().Table.from_batches([piece])
-                try:
-                    rows = arrays.read_any(table.select(list(inputs)))
-                except InvalidRequest as error:
-                    raise TableError(f"{self.path}, in rows {first + 1} to {first + len(piece)}: {error}") from None
-                yield Batch(first, rows, {name: table[name] for name in keep})
+                yield self._batch(_arrow().Table.from_batches([piece]), first, inputs, keep)
             first += len(piece)
 
+    def batch(self, first: int, size: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+        """So many rows from row `first` on, or what there is of them. Raises TableError."""
+        groups: list[int] = []
+        start = end = 0
+        for number in range(self._file.num_row_groups):
+            after = end + self._file.metadata.row_group(number).num_rows
+            if after > first and end < first + size:
+                start = start if groups else end
+                groups.append(number)
+            end = after
+        table = self._file.read_row_groups(groups, columns=[*inputs, *keep])
+        return self._batch(table.slice(first - start, size).combine_chunks(), first, inputs, keep)
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in _PARQUET
+    def _batch(self, table: Any, first: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+        try:
+            rows = arrays.read_any(table.select(list(inputs)))
+        except InvalidRequest as error:
+            raise TableError(f"{self.path}, in rows {first + 1} to {first + len(table)}: {error}") from None
+        return Batch(first, rows, {name: table[name] for name in keep})
+
+
+def is_parquet(path: Path | str) -> bool:
+    """Whether a file is one of Parquet, by its name."""
+    return PurePosixPath(urlsplit(str(path)).path if is_url(path) else path).suffix.lower() in _PARQUET
 
 
 def _printed(column: Any) -> Any:

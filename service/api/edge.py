@@ -124,6 +124,8 @@ class Exchange(Trail):
             next(waiting)
         except StopIteration as said:
             return bool(said.value["type"] == "http.disconnect")
+        except Exception:  # noqa: BLE001 - who is beyond a proxy that broke down is not heard of any more
+            return True
         waiting.close()
         return False
 

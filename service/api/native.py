@@ -13,14 +13,15 @@ from starlette.requests import Request
 from models.features import Float64
 from penumbra.schemas import FailedVersion, ModelDescription, ModelEntry, ModelList
 from service.api import decoding, fields, tags
-from service.api.answers import JSON, answered, not_modified
+from service.api.answers import answered, as_told, not_modified
 from service.api.documentation import PROBLEMS
 from service.api.edge import Answer, Exchange
 from service.api.encoding import encode
 from service.api.events import MEDIA, stream_of
 from service.api.hot import Handler
+from service.caching.memory import Written
 from service.inference import Inference
-from service.jobs import Sampled, Sampling
+from service.jobs import Prediction, Sampled, Sampling
 from service.offers import Offer
 from service.served import ServedModel
 from service.settings import Settings
@@ -59,9 +60,8 @@ async def predict(exchange: Exchange) -> Answer:
     if exchange.already_has(tag):
         return not_modified(tag)
     patience = exchange.patience(settings.deadline_ms)
-    answer, exchange.timings = await inference.predict(model, rows, patience, exchange.gone, exchange.caller)
-    body = await encode({"model": _reference(model), **fields.of_prediction(model, answer)})
-    return answered([JSON], body, exchange.timings, tag)
+    told = await inference.tell(model, rows, tag, partial(_predicted, model), patience, exchange.gone, exchange.caller)
+    return as_told(told, exchange, tag)
 
 
 async def sample(exchange: Exchange) -> Answer:
@@ -73,8 +73,10 @@ async def sample(exchange: Exchange) -> Answer:
     if tag and exchange.already_has(tag):
         return not_modified(tag)
     patience = exchange.patience(settings.deadline_ms)
-    answer, exchange.timings = await inference.sample(model, sampling, patience, exchange.gone, exchange.caller)
-    return answered([JSON], await encode(_told(model, sampling, answer)), exchange.timings, tag)
+    told = await inference.tell(
+        model, sampling, tag, partial(_sampled, model, sampling), patience, exchange.gone, exchange.caller
+    )
+    return as_told(told, exchange, tag)
 
 
 async def stream(exchange: Exchange) -> Answer:
@@ -99,6 +101,14 @@ HOT: Mapping[str, Handler] = {
     for verb, handler in (("predict", predict), ("sample", sample), ("sample/stream", stream))
     for version in ("", "/versions/{version}")
 }
+
+
+async def _predicted(model: ServedModel, answer: Prediction) -> Written:
+    return Written(await encode({"model": _reference(model), **fields.of_prediction(model, answer)}))
+
+
+async def _sampled(model: ServedModel, sampling: Sampling, answer: Sampled) -> Written:
+    return Written(await encode(_told(model, sampling, answer)))
 
 
 def _told(model: ServedModel, sampling: Sampling, answer: Sampled) -> dict[str, Any]:

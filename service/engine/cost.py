@@ -15,14 +15,26 @@ _SUMMARISED = 50.0  # a draw of one output
 _QUERY = 60_000.0  # what any query takes besides
 
 
-def seconds(network: Network, cut: Cut, rows: int, samples: int, *, earlier: int = 0, members: int = 1) -> float:
+# Floating-point operations that take about half a millisecond.
+_DEAR_FLOPS = 40_000_000
+
+
+def is_dear(network: Network, pairs: int) -> bool:
+    """Whether so many pairs of row and sample take much longer than all around them; told sooner than `seconds`."""
+    return pairs * network.flops_per_row >= _DEAR_FLOPS
+
+
+def seconds(
+    network: Network, cut: Cut, rows: int, samples: int, *, earlier: int = 0, members: int = 1, told: bool = True
+) -> float:
     """About how long one core takes for this many rows, sampled or (`cut` without sites) not.
 
-    `earlier` samples have been evaluated before and are summarised with these; `members` networks take turns.
+    `earlier` samples have been evaluated before and are summarised with these; `members` networks take turns. Without
+    `told` nothing is summarised.
     """
     shared = (network.flops_per_row / 2 - cut.work) * rows * members * _MULTIPLY_ADD
     if not cut.after:
         return (shared + _QUERY) * 1e-9
     evaluated = samples * (rows * cut.work * _MULTIPLY_ADD + network.lanes * _LANE)
-    summarised = (earlier + samples) * rows * network.outputs * _SUMMARISED
+    summarised = (earlier + samples) * rows * network.outputs * _SUMMARISED if told else 0.0
     return (shared + evaluated + summarised + _QUERY) * 1e-9

@@ -144,12 +144,32 @@ DRIFT_VALUES = Family(
     "Values of the last hour that the index is made of.",
     (*_VERSION, "quantity"),
 )
-IN_FLIGHT = Family("penumbra_in_flight_requests", "gauge", "Requests admitted and not yet answered.")
+IN_FLIGHT = Family(
+    "penumbra_in_flight_requests",
+    "gauge",
+    "Requests admitted and not yet answered, and those that wait with them for the same.",
+)
 QUEUED = Family("penumbra_queued_requests", "gauge", "Requests admitted whose evaluation has not begun.")
 WORK = Family("penumbra_admitted_work_seconds", "gauge", "Work admitted, in seconds of one core as estimated.")
 CACHE_HITS = Family("penumbra_mask_cache_hits_total", "counter", "Masks found in the cache.")
 CACHE_MISSES = Family("penumbra_mask_cache_misses_total", "counter", "Masks that had to be drawn.")
 CACHE_BYTES = Family("penumbra_mask_cache_bytes", "gauge", "Memory that cached masks take.")
+ANSWERS = Family(
+    "penumbra_answer_cache_requests_total",
+    "counter",
+    "Predictions and seeded samplings answered, by where the answer came from: hit (this worker had it), shared (Redis "
+    "had it), joined (it was being computed for another), miss (computed).",
+    ("outcome",),
+)
+ANSWERS_BYTES = Family("penumbra_answer_cache_bytes", "gauge", "Memory that kept answers take.")
+EVICTIONS = Family(
+    "penumbra_answer_cache_evictions_total", "counter", "Kept answers that had to make room for newer ones."
+)
+REDIS_FAILURES = Family(
+    "penumbra_redis_failures_total",
+    "counter",
+    "Exchanges with Redis that failed or took too long; after each it is left alone for a few seconds.",
+)
 LOG_DROPPED = Family(
     "penumbra_access_log_dropped_total", "counter", "Access lines dropped because nobody read the log for too long."
 )
@@ -213,5 +233,5 @@ are at most a second old. `worker` numbers the workers from 0; one that replaces
 make up never becomes a label. `operation` is `predict` or `sample`. Uncertainty is counted for every sampled row, but
 not where the caller asked what if p were different (`dropout`), or for a single sample, nor in the blocks of a stream
 or of a sampling with a target. `penumbra_drift_…` is explained in [drift](drift.md). A label set appears with its first
-request, those of `penumbra_shed_total` at once.
+request, those of `penumbra_shed_total` and `penumbra_answer_cache_requests_total` at once.
 """

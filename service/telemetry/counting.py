@@ -11,11 +11,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from operator import gt, lt
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from models.features import Float64
 from models.manifest import Distribution, Quantity
+from service.caching.answers import Answers, Outcome
 from service.catalogue import Looks
 from service.engine.mask_cache import MaskCache
 from service.engine.uncertainty import RegressionSummary
@@ -64,6 +66,7 @@ class Counters:
         names: Callable[[], Collection[str]],
         routes: Collection[str],
         now: Callable[[], float] = time.time,
+        answers: Answers | None = None,
     ) -> None:
         self._board, self._names, self._routes, self._now = board, names, frozenset(routes), now
         self._answers: dict[tuple[str, str, int], tuple[memoryview[float], memoryview[float]]] = {}
@@ -76,11 +79,18 @@ class Counters:
         self._hits, self._misses = _one(board, catalogue.CACHE_HITS), _one(board, catalogue.CACHE_MISSES)
         self._bytes = _one(board, catalogue.CACHE_BYTES)
         self._looks = [board.series(catalogue.STORE_LOOKS.name, (outcome,)) for outcome in ("ok", "failed")]
+        self._outcomes: dict[Outcome, memoryview[float]] = {
+            outcome: board.series(catalogue.ANSWERS.name, (outcome,)) for outcome in get_args(Outcome)
+        }
+        self._answers_kept = answers
+        self._answers_bytes = _one(board, catalogue.ANSWERS_BYTES)
+        self._evictions, self._redis_failures = _one(board, catalogue.EVICTIONS), _one(board, catalogue.REDIS_FAILURES)
         # By whoever had the page before.
         self._found = self._hits[0], self._misses[0]
+        self._lost = self._evictions[0], self._redis_failures[0]
         self._looked = [numbers[0] for numbers in self._looks]
         self._cache: MaskCache | None = None
-        for gauge in (*self._gauges, self._lag, self._memory, self._bytes):
+        for gauge in (*self._gauges, self._lag, self._memory, self._bytes, self._answers_bytes):
             gauge[0] = 0.0
         _one(board, catalogue.STARTED)[0] = now()
 
@@ -91,6 +101,10 @@ class Counters:
         requests[0] += 1.0
         durations[bisect_left(_BOUNDS, seconds)] += 1.0
         durations[-1] += seconds
+
+    def looked_up(self, outcome: Outcome) -> None:
+        """A request whose answer was looked for has it."""
+        self._outcomes[outcome][0] += 1.0
 
     def failed(self, error: Exception) -> None:
         """A request ended with an error."""
@@ -119,6 +133,15 @@ class Counters:
         self._cache = cache
         self._hits[0], self._misses[0] = self._found[0] + cache.hits, self._found[1] + cache.misses
         self._bytes[0] = cache.bytes
+
+    def note_answers(self) -> None:
+        """What is kept of answers now, and what has been lost."""
+        if (kept := self._answers_kept) is None:
+            return
+        self._answers_bytes[0] = kept.memory.taken
+        self._evictions[0] = self._lost[0] + kept.memory.evictions
+        if kept.shared is not None:
+            self._redis_failures[0] = self._lost[1] + kept.shared.failures
 
     def note_looks(self, looks: Looks) -> None:
         """How often this worker has looked into the store."""

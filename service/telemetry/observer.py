@@ -15,6 +15,7 @@ from typing import NamedTuple
 from anyio import to_thread
 
 from service.batching import Batcher
+from service.caching.answers import Answers
 from service.catalogue import Catalogue
 from service.engine.mask_cache import MaskCache
 from service.jobs import Job
@@ -36,6 +37,7 @@ class Watched(NamedTuple):
     catalogue: Catalogue
     batcher: Batcher
     cache: MaskCache
+    answers: Answers | None = None
 
 
 class Observer:
@@ -72,7 +74,7 @@ class Observer:
         self._watched, self._names = watched, lambda: catalogue.models
         if self._metrics:
             self._board = open_board(self._directory)
-            self._counters = Counters(self._board, self._names, routes)
+            self._counters = Counters(self._board, self._names, routes, answers=watched.answers)
             self._exposition = Exposition(self._board, lambda: catalogue.models, time.time)
             self._heartbeat(asyncio.get_running_loop(), clock())
         if self._access_log:
@@ -98,6 +100,8 @@ class Observer:
         try:
             if self._counters is not None:
                 self._counters.answered(trail.route, trail.name, status, seconds)
+                if trail.outcome is not None:
+                    self._counters.looked_up(trail.outcome)
                 if error is not None:
                     self._counters.failed(error)
             if self._log is not None:
@@ -126,9 +130,11 @@ class Observer:
         """Notes what does not report of itself."""
         assert self._counters is not None, "nobody looks when nothing is counted. This is a bug."
         assert self._watched is not None, "nobody looks before there is something to see. This is a bug."
-        batcher = self._watched.batcher
-        self._counters.note_queue(batcher.admitted, batcher.queued, batcher.admitted_seconds)
+        batcher, answers = self._watched.batcher, self._watched.answers
+        joined = 0 if answers is None else answers.joined
+        self._counters.note_queue(batcher.admitted + joined, batcher.queued, batcher.admitted_seconds)
         self._counters.note_cache(self._watched.cache)
+        self._counters.note_answers()
         self._counters.note_looks(self._watched.catalogue.looks)
 
     def _heartbeat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from models.features import Float64
 from service.batching import Timings
+from service.caching.answers import Outcome
 from service.jobs import Sampling
 from service.served import ServedModel
 
@@ -22,12 +23,14 @@ class Trail:
     """One request: when it `began`, its `route`, the `name` of a model in its path, the name of the `caller`'s key.
 
     Handlers note the `model` that was found, what was `asked` of it (rows to predict, or a sampling) and the `timings`
-    of its evaluation. `span` and `current` are the tracer's; only with a span it is noted when the body was `decoded`.
+    of its evaluation, and with which `outcome` an answer was looked for. `span` and `current` are the tracer's; only
+    with a span it is noted when the body was `decoded`.
     """
 
     model: ServedModel | None = None
     asked: Asked | None = None
     timings: Timings | None = None
+    outcome: Outcome | None = None
     span: Any = None
     current: Any = None
     decoded: float | None = None

@@ -10,7 +10,9 @@ import torch
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.served import Loader
 from service.settings import Settings
+from service.splitting import Others
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
@@ -19,10 +21,12 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def running(**settings: object) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def running(
+    others: Others | None = None, loader: Loader | None = None, **settings: object
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """An app between its startup and its shutdown, and a client of it; settings of the environment don't count."""
     threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
-    app = create_app(Settings.model_validate(settings))
+    app = create_app(Settings.model_validate(settings), loader, others=others)
     try:
         async with app.router.lifespan_context(app), client_of(app) as client:
             yield app, client

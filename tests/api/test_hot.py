@@ -145,7 +145,7 @@ async def test_the_short_cut_and_the_router_lead_to_the_same_answer(tiny_store: 
         ("/v2/models/none/infer", {}, {}),
         ("/v2/repository/index", {"ready": True}, {}),
     ]
-    async with running(store=tiny_store) as (app, client):
+    async with running(store=tiny_store, answer_cache_bytes=0) as (app, client):
 
         async def answers() -> list[Any]:
             found = []
@@ -258,3 +258,12 @@ def test_hot_paths_take_only_post(server: Server, method: str, path: str) -> Non
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.headers["x-request-id"]
     assert (answer.content == b"") is (method == "HEAD")
+
+
+async def test_nobody_waits_behind_a_proxy_that_broke_down() -> None:
+    """Where `receive` itself fails, as it does when Ray Serve has lost a proxy, that is a caller who is gone."""
+
+    async def receive() -> Message:
+        raise ConnectionResetError("the proxy died")
+
+    assert exchange(receive).gone()

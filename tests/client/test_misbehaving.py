@@ -41,6 +41,7 @@ Start = Callable[..., Rude]
         problem(429, "too many", retry_after="Thu, 01 Jan 1970 00:00:00 GMT"),
         reply(502, b"<html>bad gateway</html>", content_type="text/html"),
         reply(504, b"<html>gateway timeout</html>", content_type="text/html"),
+        reply(500, b"Internal Server Error", content_type="text/plain"),  # Ray Serve's, where a replica died
         [RESET],
         [b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", RESET],
         [b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"],  # ends too early, politely

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pandas as pd
 import pytest
 
 from penumbra import Client
 from penumbra.scoring import Job, TableError, job, score
+from penumbra.scoring.tables import opened
 from tests.api.live import Server
 from tests.client.rude import Rude
+from tests.objects import BUCKET, ObjectServer
 
 ROWS = 700
 NAMES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
@@ -323,3 +326,58 @@ def test_prediction_sets_are_texts_in_files(server: Server, tmp_path: Path, resu
         names = (pd.read_parquet(short) if out.suffix == ".parquet" else pd.read_csv(short)).columns
     assert "label" in names
     assert "prediction_set" not in names
+
+
+def test_a_file_in_an_object_store(
+    server: Server, s3: ObjectServer, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is read there by its URL, to the same result as here; what else is there is not taken for a table."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, s3.environment[name])
+    source = rows("rows.parquet")
+    obstore.put(s3.client("tables"), "rows.parquet", source.read_bytes())
+    endpoint = s3.environment["AWS_ENDPOINT_URL"].removeprefix("http://")
+    where = f"?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+    asked = Job("diabetes", options=OPTIONS, batch_rows=64)
+    with Client(server.url) as client:
+        score(client, asked, source, tmp_path / "here.parquet")
+        score(client, asked, f"s3://{BUCKET}/tables/rows.parquet{where}", tmp_path / "there.parquet")
+        assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+        with pytest.raises(TableError, match="can't be read as Parquet"):
+            score(client, asked, f"s3://{BUCKET}/tables/none.parquet{where}", tmp_path / "none.parquet")
+        with pytest.raises(TableError, match=r"must end in .parquet"):
+            score(client, asked, f"s3://{BUCKET}/tables/rows.csv{where}", tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize("groups", [1, 150, 4000])
+@pytest.mark.parametrize("size", [1, 64, 150, 1000])
+def test_any_batch_can_be_had_by_itself(frame: pd.DataFrame, tmp_path: Path, groups: int, size: int) -> None:
+    """Of Parquet, whatever its row groups: the rows that reading from the beginning would give."""
+    path = tmp_path / "rows.parquet"
+    frame.to_parquet(path, index=False, row_group_size=groups)
+    table = opened(path)
+    for batch in list(table.batches(size, NAMES, ["id"]))[:: 1 + 100 // size]:
+        alone = table.batch(batch.first, size, NAMES, ["id"])
+        assert (alone.first, alone.rows.count) == (batch.first, batch.rows.count)
+        assert bytes(alone.rows.flat) == bytes(batch.rows.flat)
+        assert alone.kept["id"].to_pylist() == batch.kept["id"].to_pylist()
+
+
+def test_parts_may_be_missing_anywhere(server: Server, rows: Any, tmp_path: Path) -> None:
+    """Where one in the midst is gone, rows are asked for again from there on, to the same bytes."""
+    source, out, whole = rows("rows.parquet"), tmp_path / "out.parquet", tmp_path / "whole.parquet"
+    asked = Job("diabetes", options=OPTIONS, batch_rows=64)
+
+    def stop(done: int, _total: int, _before: int) -> None:
+        if done >= 256:
+            raise Killed
+
+    with Client(server.url) as client:
+        with pytest.raises(Killed):
+            score(client, asked, source, out, progress=stop)
+        made = sorted(out.with_name("out.parquet.parts").glob("*.part"))
+        assert len(made) == 4
+        made[2].unlink()
+        assert score(client, asked, source, out).before == 128
+        score(client, asked, source, whole)
+    assert out.read_bytes() == whole.read_bytes()

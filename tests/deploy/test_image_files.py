@@ -45,7 +45,8 @@ def test_it_installs_what_serving_needs() -> None:
     """Named in pyproject.toml, at the versions of constraints.txt."""
     command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    assert printed == PROJECT["project"]["optional-dependencies"]["serve"]
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert printed == extras["serve"] + extras["redis"]
     assert f"torch=={PINS['torch']}" in printed
 
 

@@ -33,7 +33,7 @@ def file(tmp_path, *lines):
 
 
 def test_columns_go_by_their_names(tmp_path):
-    """Columns may stand in any order, others are left alone; a byte order mark and empty lines at the end do no harm."""
+    """Columns may stand in any order, others are left alone; a byte order mark and empty lines do no harm."""
     path = file(tmp_path, "\ufeffy0,x1,note,x0", *(f"{i},{i + 0.5},hello,{-i}" for i in range(10)), "", "")
     held = of_file(path, REGRESSION)
     np.testing.assert_array_equal(held.inputs, [[-i, i + 0.5] for i in range(10)])
@@ -72,14 +72,19 @@ def test_columns_of_every_kind_are_read_as_in_training(tmp_path, suffix):
         (REGRESSION, ["x0,x1", *PAIRS], "has no column 'y0'"),
         (REGRESSION, ["x0,y0", *PAIRS], "has no column 'x1'"),
         (REGRESSION, ["x0,x1,x0,y0", *TEN], "has two columns called 'x0'"),
-        (REGRESSION, ["x0,x1,y0", *TEN[:9]], "has 9 rows; 10 or more are needed"),
-        (REGRESSION, ["x0,x1,y0", *TEN, "1,2"], "row 11 has 2 values, for 3 columns"),
+        (REGRESSION, ["x0,x1,y0", *TEN[:9]], "has 9 rows with a target; 10 or more are needed"),
+        (REGRESSION, ["x0,x1,y0", *TEN, "1,2,3,4"], "row 11 has 4 values, for 3 columns"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,nan,3"], "column 'x1', row 11 must be a number"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,two,3"], "column 'x1', row 11: 'two' is not a number"),
         (CLASSES, ["x0,x1", *PAIRS], "must have one column besides the inputs, for the classes; it has 0"),
-        (CLASSES, ["x0,x1,a,b", *(f"{line},4" for line in TEN)], "must have one column besides the inputs, for the classes; it has 2"),
+        (
+            CLASSES,
+            ["x0,x1,a,b", *(f"{line},4" for line in TEN)],
+            "must have one column besides the inputs, for the classes; it has 2",
+        ),
         (CLASSES, ["x0,x1,a", *(["1,2,class 0"] * 10), "1,2,class 9"], "row 11 has a class that the model does not"),
-        (REGRESSION, ["x0,x1,y0", *TEN, "1,2,NA"], "column 'y0', row 11 has no value to compare with"),
+        (REGRESSION, ["x0,x1,y0", *TEN[:9], "1,2,NA"], "has 9 rows with a target; 10 or more are needed"),
+        (REGRESSION, ["x0,x1,y0", "1,2,NA", *TEN, "1,NA,2"], "column 'x1', row 12 must be a number"),
         (REGRESSION, ["x0,x1,y0", *(["1,2,much"] * 10)], "column 'y0' has values that are no numbers"),
         (MIXED, ["age,garden,heating,y0", *(["1,true,gas,2"] * 10), "1,,gas,2"], "column 'garden', row 11 must not be"),
         (MIXED, ["age,garden,heating,y0", *(["old,true,gas,2"] * 10)], "column 'age', row 1 must be a number"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service import memory
-from service.memory import GROWN, PATIENCE, Memory, Reading, limited_group, reader
+from service.memory import GROWN, PATIENCE, MemoryGuard, Reading, limited_group, reader
 
 
 class Machine:
@@ -30,7 +30,7 @@ class Machine:
 def test_caches_are_emptied_first() -> None:
     """Where that is enough, nothing is refused; where it is not, memory is short until there is more of it."""
     machine = Machine(used=80.0)
-    guard = Memory(0.9, machine.read, machine.relieve)
+    guard = MemoryGuard(0.9, machine.read, machine.relieve)
     guard.look()
     assert (guard.short, machine.relieved) == (False, 0)
     machine.used, machine.frees = 95.0, 10.0
@@ -48,7 +48,7 @@ def test_a_worker_that_stays_too_large_is_worn() -> None:
     """One that has grown, and only after a while; what was as large from the beginning would be so again."""
     for growth, worn in ((GROWN, True), (1.0, False)):
         machine = Machine(used=50.0)
-        guard = Memory(0.9, machine.read, machine.relieve)
+        guard = MemoryGuard(0.9, machine.read, machine.relieve)
         guard.look()
         machine.used, machine.own = 95.0, 10.0 * growth
         for _ in range(PATIENCE - 1):
@@ -61,7 +61,7 @@ def test_a_worker_that_stays_too_large_is_worn() -> None:
 async def test_a_share_of_nothing_is_no_guard() -> None:
     """Nothing is looked at."""
     machine = Machine(used=100.0)
-    guard = Memory(0.0, machine.read, machine.relieve)
+    guard = MemoryGuard(0.0, machine.read, machine.relieve)
     guard.look()
     await guard.watch()
     assert (guard.short, machine.relieved) == (False, 0)
@@ -69,7 +69,7 @@ async def test_a_share_of_nothing_is_no_guard() -> None:
 
 def test_where_nothing_can_be_read_nothing_is_short() -> None:
     """As on other systems than Linux."""
-    guard = Memory(0.5, lambda: None, lambda: None)
+    guard = MemoryGuard(0.5, lambda: None, lambda: None)
     guard.look()
     assert not guard.short
 

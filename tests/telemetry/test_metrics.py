@@ -24,6 +24,7 @@ from tests.api.live import ROOT, Server
 from tests.api.stores import publish
 from tests.api.test_queue import held_service
 from tests.api.wire import TINY_ROWS
+from tests.objects import free_ports
 from tests.service.test_catalogue import unreadable
 from tests.telemetry.scrape import matching, scrape, scrape_inside, total, value
 
@@ -187,13 +188,31 @@ async def test_uncertainty_is_counted_as_it_was_answered(rows: int, tiny_store: 
 async def test_a_seed_that_returns_hits_the_mask_cache(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With PyTorch: the first two times masks are drawn, and then they are there. The kernel draws its own."""
     monkeypatch.setattr(library, "load", lambda: None)
-    async with running(store=tiny_store, access_log=False) as (_, client):
+    async with running(store=tiny_store, access_log=False, answer_cache_bytes=0) as (_, client):
         for _ in range(5):
             await client.post("/v1/models/silent/sample", json={"inputs": TINY_ROWS, "seed": 5})
         scraped = await scrape_inside(client)
     assert value(scraped, "penumbra_mask_cache_misses_total") == 2
     assert value(scraped, "penumbra_mask_cache_hits_total") == 3
     assert value(scraped, "penumbra_mask_cache_bytes") > 0
+
+
+async def test_answers_that_are_kept_are_counted(tiny_store: Path) -> None:
+    """Where they came from, what they take, what had to go, and that Redis is not there."""
+    (nobody,) = free_ports(1)
+    body = {"inputs": TINY_ROWS * 40, "samples": 500}  # worth a look into Redis
+    url = f"redis://127.0.0.1:{nobody}"
+    async with running(store=tiny_store, access_log=False, answer_cache_bytes=2**18, redis_url=url) as (_, client):
+        for seed in (1, 1, *range(2, 12)):
+            assert (await client.post("/v1/models/silent/sample", json={**body, "seed": seed})).status_code == 200
+        scraped = await scrape_inside(client)
+    outcomes = {
+        labels["outcome"]: number for labels, number in matching(scraped, "penumbra_answer_cache_requests_total")
+    }
+    assert outcomes == {"hit": 1, "shared": 0, "joined": 0, "miss": 11}
+    assert 0 < value(scraped, "penumbra_answer_cache_bytes") <= 2**18
+    assert value(scraped, "penumbra_answer_cache_evictions_total") > 0
+    assert value(scraped, "penumbra_redis_failures_total") == 1
 
 
 async def test_looks_into_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

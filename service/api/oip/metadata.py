@@ -94,13 +94,15 @@ def _counted(served: ServedModel, counts: Mapping[tuple[str, str], Counts]) -> d
         "inference_count": counted.rows,
         "execution_count": answers,
         "inference_stats": {
-            "success": _duration(answers, counted.queue_seconds + counted.compute_seconds),
+            "success": _duration(
+                answers + counted.found, counted.queue_seconds + counted.compute_seconds + counted.found_seconds
+            ),
             "fail": _duration(counted.failures, counted.failed_seconds),
             "queue": _duration(answers, counted.queue_seconds),
             "compute_input": none,
             "compute_infer": _duration(answers, counted.compute_seconds),
             "compute_output": none,
-            "cache_hit": none,
+            "cache_hit": _duration(counted.found, counted.found_seconds),
             "cache_miss": none,
         },
         "batch_stats": [],

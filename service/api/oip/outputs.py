@@ -13,6 +13,7 @@ import numpy as np
 from models.architecture import RegressionHead
 from service.api.encoding import encode
 from service.api.oip.tensors import Tensor
+from service.caching.memory import Written
 from service.errors import InvalidRequest
 from service.jobs import Sampling
 from service.served import ServedModel
@@ -143,8 +144,8 @@ def parameters(model: ServedModel, sampling: Sampling | None, fields: Mapping[st
     }
 
 
-async def written(head: Mapping[str, Any], chosen: Sequence[tuple[Tensor, bool]]) -> tuple[bytes, int | None]:
-    """The body with these tensors, and the length of its JSON where bytes follow it."""
+async def written(head: Mapping[str, Any], chosen: Sequence[tuple[Tensor, bool]]) -> Written:
+    """The body with these tensors."""
     listed, raw = [], []
     for tensor, binary in chosen:
         one: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
@@ -155,4 +156,4 @@ async def written(head: Mapping[str, Any], chosen: Sequence[tuple[Tensor, bool]]
             one["data"] = tensor.flat()
         listed.append(one)
     text = await encode({**head, "outputs": listed})
-    return (b"".join([text, *raw]), len(text)) if raw else (text, None)
+    return Written(b"".join([text, *raw]), len(text)) if raw else Written(text)

@@ -92,8 +92,19 @@ def read(model: ServedModel, limits: Settings, header_length: bytes | None, body
         outputs=wanted,
         binary=binary,
         timeout_ms=_timeout(parameters),
-        tag=tags.of_request(model, body) if sampling is None or sampling.seeded else None,
+        tag=_tag(model, sampling, tensor, raw, read_rows, (identity, [*map(list, wanted)], binary)),
     )
+
+
+def _tag(
+    model: ServedModel, sampling: Sampling | None, tensor: _Input, raw: memoryview, rows: Float64, form: tuple[Any, ...]
+) -> bytes | None:
+    """The answer's tag; none where the seed was drawn."""
+    if sampling is not None and not sampling.seeded:
+        return None
+    if tensor.size is None:
+        return tags.of_tensors(model, sampling, form, None, rows)
+    return tags.of_tensors(model, sampling, (*form, tensor.datatype), raw, rows)
 
 
 def _split(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], memoryview]:

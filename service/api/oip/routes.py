@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from service.api import fields
-from service.api.answers import JSON, answered, not_modified
+from service.api.answers import JSON, TEXT_LENGTH, as_told, not_modified
 from service.api.edge import INLINE_BYTES, Answer, Exchange
 from service.api.hot import Handler
 from service.api.oip import metadata, orders, outputs, requests
@@ -27,6 +27,7 @@ from service.api.oip.schemas import (
     ServerReady,
     Statistics,
 )
+from service.caching.memory import Written
 from service.engine.uncertainty import ClassificationSummary
 from service.errors import Forbidden
 from service.inference import Inference
@@ -38,8 +39,6 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Name = Annotated[str, Path(examples=["diabetes"])]
 Version = Annotated[str, Path(examples=["1"])]
 
-_LENGTH = b"inference-header-content-length"
-_BYTES = (b"content-type", b"application/octet-stream")
 # A text whose length has few digits, and up to so many bytes with it, are decoded in a millisecond.
 _SHORT = 5
 _INLINE_BINARY = 1 << 20
@@ -51,7 +50,7 @@ async def infer(exchange: Exchange) -> Answer:
     """A prediction, or where seed or samples are among the parameters, a sampling."""
     inference, settings = exchange.state.inference, exchange.state.settings
     model = exchange.model = inference.resolve(**exchange.parameters)
-    length = exchange.header(_LENGTH)
+    length = exchange.header(TEXT_LENGTH)
     decode = partial(requests.read, model, settings, length)
     inline = _INLINE_BINARY if length and len(length) <= _SHORT else INLINE_BYTES
     asked = await exchange.read_bytes(settings.max_body_bytes, decode, inline=inline)
@@ -59,14 +58,9 @@ async def infer(exchange: Exchange) -> Answer:
     if asked.tag and exchange.already_has(asked.tag):
         return not_modified(asked.tag)
     patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
-    waiting = patience, exchange.gone, exchange.caller
-    if asked.sampling is None:
-        answer, exchange.timings = await inference.predict(model, asked.rows, *waiting)
-    else:
-        answer, exchange.timings = await inference.sample(model, asked.sampling, *waiting)
-    body, text = await _body(model, asked, answer)
-    media = [JSON] if text is None else [_BYTES, (_LENGTH, b"%d" % text)]
-    return answered(media, body, exchange.timings, asked.tag)
+    write = partial(_written, model, asked)
+    told = await inference.tell(model, exchange.asked, asked.tag, write, patience, exchange.gone, exchange.caller)
+    return as_told(told, exchange, asked.tag)
 
 
 async def index(exchange: Exchange) -> Answer:
@@ -196,8 +190,7 @@ def _inference(request: Request) -> Inference:
     return found
 
 
-async def _body(model: ServedModel, asked: Asked, answer: Prediction | Sampled) -> tuple[bytes, int | None]:
-    """The body, and the length of its JSON where bytes follow it."""
+async def _written(model: ServedModel, asked: Asked, answer: Prediction | Sampled) -> Written:
     told = fields.of_sample(model, answer) if isinstance(answer, Sampled) else fields.of_prediction(model, answer)
     if isinstance(answer, Sampled) and isinstance(answer.summary, ClassificationSummary) and "prediction_set" in told:
         told["prediction_set"] = answer.summary.prediction_set  # as a tensor: 1 for a class that is in it, else 0

@@ -61,6 +61,11 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+def name() -> str:
+    """Which kernel computes here: its source, flags and processor; none where PyTorch does."""
+    return path().name if load() is not None else "none"
+
+
 def _has_avx2() -> bool:
     import torch  # not needed to build
 
