@@ -90,7 +90,7 @@ def check(scraped: Scraped, expected: Counter[tuple[str, ...]]) -> None:
 
 def test_two_workers_count_what_their_clients_count(start_server: Callable[..., Server]) -> None:
     """Right after the last answer, from either worker; also after one was killed and another has taken its place."""
-    server = start_server(workers=2, threads=1)
+    server = start_server(workers=2, threads=1, answer_cache_bytes=0)
     scrapes(server, 2)  # both are up
     asked = crowd(1)
     expected = expected_of(asked, asyncio.run(ask(server.url, asked, CONNECTIONS)))

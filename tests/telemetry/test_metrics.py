@@ -249,7 +249,15 @@ async def test_what_is_not_computed_is_counted_by_reason(tiny_store: Path) -> No
         assert (await client.post(path, json=body)).status_code == 503
         scraped = await scrape_inside(client)
     reasons = {labels["reason"]: number for labels, number in matching(scraped, "penumbra_shed_total")}
-    assert reasons == {"queue_full": 1, "deadline": 1, "client_gone": 0, "shutting_down": 1, "rate": 0}
+    assert reasons == {
+        "queue_full": 1,
+        "deadline": 1,
+        "client_gone": 0,
+        "shutting_down": 1,
+        "rate": 0,
+        "share": 0,
+        "memory": 0,
+    }
     assert value(scraped, "penumbra_in_flight_requests") == 0
     assert value(scraped, "penumbra_queued_requests") == 0
     assert value(scraped, "penumbra_admitted_work_seconds") == 0
