@@ -133,6 +133,7 @@ class Server:
             time.sleep(0.1)
 
     def cpu_seconds(self) -> float:
+        """Seconds of a core that all its processes have taken."""
         ticks = 0
         for pid in marked(self._mark):
             with suppress(OSError):

@@ -1,1 +1,1 @@
-"""How much a service can take: a model with few parameters, a simulation of it, and how far both are from measurement."""
+"""How much a service can take: few parameters, a simulation, and how far off both are."""

@@ -1,7 +1,7 @@
 """Open-loop load: requests at random moments, whether or not those before were answered.
 
-A loop that never sleeps, for timers of event loops are too coarse for thousands of requests a second: it needs a core of
-its own. A request's time begins when it was due, so that what waits for a connection counts (no coordinated omission).
+A loop that never sleeps, for timers of event loops are too coarse for thousands of requests a second: it needs a core
+of its own. A request's time begins when it was due: what waits for a connection counts (no coordinated omission).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The few parameters of the model, from what was seen of one worker; and what the machine takes from whoever runs on it.
+"""The few parameters of the model, from what was seen of one worker; and what the machine takes away.
 
-Costs are processor time as the system counts it, which neighbours disturb less than the clock. Only how long it takes to
-wake up is found with the clock, from a lone connection.
+Costs are processor time as the system counts it, which neighbours disturb less than the clock. Only how long it takes
+to wake up is found with the clock, from a lone connection.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ SHORTEST_GAP = 30e-6
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a burst of a closed loop came to: answers per second, seconds each took, and what each request cost.
+    """What a burst came to: answers per second, seconds each took, and what each request cost.
 
-    `service` and `client`: seconds of a core for each request; `company`: requests evaluated together, on average.
+    `service` and `client`: seconds of a core for each request; `company`: requests evaluated together, on average;
+    `others`: the share of the machine's time that was neither idle nor theirs.
     """
 
     rate: float
@@ -30,6 +31,7 @@ class Load:
     service: float
     client: float
     company: float
+    others: float = 0.0
 
 
 def fit(alone: Load, crowded: Load, most: int) -> Costs:

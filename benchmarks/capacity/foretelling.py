@@ -36,7 +36,9 @@ class Model:
             scene = Scene(point.workers, 2, self.wake, self.caller, self.vary, SEED)
             return closed(self.costs, scene, point.connections, seconds)
         # The load has a core of its own, which is always busy and needs no simulation.
-        return opened(self.costs, Scene(point.workers, point.workers, self.wake_opened, 0, self.vary, SEED), point.rate, seconds)
+        return opened(
+            self.costs, Scene(point.workers, point.workers, self.wake_opened, 0, self.vary, SEED), point.rate, seconds
+        )
 
     @property
     def most(self) -> float:
@@ -69,7 +71,7 @@ def undisturbed(model: Model) -> Model:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a load needs: cores that are busy, workers so that none is busier than it may be, and core-hours a million."""
+    """What a load needs: cores that are busy, workers so that none is too busy, core-hours for a million answers."""
 
     busy: float
     workers: int

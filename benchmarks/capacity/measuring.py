@@ -1,4 +1,4 @@
-"""Asks the service in rounds: one worker on a core of its own, with the load on another; and two that share both with it.
+"""Asks the service in rounds: one worker with a core of its own, the load on another; two that share both with it.
 
 What was asked is a point: closed loops of some connections, or arrivals at random as a share of what one worker can do.
 Knows nothing of the model.
@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from service.served import Loader
 
 JOBS = (Job("predict-S-1", "S", 1, samples=0), Job("sample-S-1", "S", 1))
 ALONE, CROWDED = 1, 32  # connections by which one worker is calibrated
-CLOSED = ((1, 4), (1, 16), (1, 64), (2, 8), (2, 32), (2, 64))  # workers and connections that are foretold
+CLOSED = ((1, 4), (1, 16), (1, 64), (2, 8), (2, 32))  # workers and connections that are foretold
 SHARES = (0.3, 0.6, 0.8)  # of what one worker answers when crowded
 LONE_RATE = 100.0  # requests a second that hardly ever meet
 
@@ -62,8 +63,9 @@ class Measured:
     lengths: dict[str, int] = field(default_factory=dict)  # bytes of an answer's body
 
     def median(self, point: Point) -> Load:
-        """Each figure's median over the rounds."""
-        return Load(*map(statistics.median, zip(*map(astuple, self.loads[point]), strict=True)))
+        """Each figure's median over the quieter half of the rounds: those in which others used the machine least."""
+        rounds = sorted(self.loads[point], key=lambda seen: seen.others)
+        return Load(*map(statistics.median, zip(*map(astuple, rounds[: (len(rounds) + 1) // 2]), strict=True)))
 
     @property
     def disturbance(self) -> Interruptions:
@@ -79,9 +81,13 @@ class TooFewCores(RuntimeError):
     """Service and load need a core each."""
 
 
-def measure(rounds: int, seconds: float) -> Measured:
-    """Starts both services, asks them, and ends them. Raises TooFewCores or load.NoWrk."""
+def measure(budget: float, seconds: float) -> Measured:
+    """Starts both services, asks them in rounds for about `budget` seconds, and ends them.
+
+    Bursts take some `seconds` each. Raises TooFewCores, load.NoWrk or load.Refused.
+    """
     load.version()
+    end = time.monotonic() + budget
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         raise TooFewCores("two cores are needed: one for the service, one for the load")
@@ -97,7 +103,9 @@ def measure(rounds: int, seconds: float) -> Measured:
         with bound(its | ours_):
             two = penumbra(home / "store", home / "two.log", 2)
         stack.callback(two.stop)
-        for turn in range(rounds):
+        for turn in count():
+            if turn and time.monotonic() > end:
+                break
             for job in JOBS:
                 one.settle()
                 with bound(its):
@@ -120,18 +128,20 @@ def _round_of_one(measured: Measured, server: Server, job: Job, seconds: float, 
         _closed(measured, server, job, Point(job.name, 1, CROWDED, repeated=True), seconds)
     most = measured.loads[Point(job.name, 1, CROWDED)][0].rate
     for rate in (LONE_RATE, *(most * share for share in SHARES)):
-        before = _before(server, job)
+        clock, before = Clock(server), _before(server, job)
         seen = arrivals.arrive(server.port, ours(job), rate, seconds, seed=turn)
+        others = clock.others()
         service, company = _difference(before, _after(server, job))
-        found = Load(seen.rate, seen.percentile(50), seen.percentile(99), service, 0.0, company)
+        found = Load(seen.rate, seen.percentile(50), seen.percentile(99), service, 0.0, company, others)
         measured.loads[Point(job.name, 1, rate=rate)].append(found)
         _say(Point(job.name, 1, rate=rate), found)
 
 
 def _closed(measured: Measured, server: Server, job: Job, point: Point, seconds: float) -> None:
-    before, client = _before(server, job), _client_seconds()
+    before, client, clock = _before(server, job), _client_seconds(), Clock(server)
     spelling = ours(replace(job, seeds="repeated") if point.repeated else job)
     burst = load.burst(server.port, spelling, point.connections, seconds)
+    others = clock.others()
     if burst.failures:
         raise load.Refused(f"{burst.failures} of {burst.answers} requests failed")
     after, client = _after(server, job), _client_seconds() - client
@@ -141,7 +151,7 @@ def _closed(measured: Measured, server: Server, job: Job, point: Point, seconds:
     else:
         service, company = _difference(before, after)
         answers = after[1] - before[1]
-    found = Load(burst.rate, burst.p50 / 1e3, burst.p99 / 1e3, service, client / answers, company)
+    found = Load(burst.rate, burst.p50 / 1e3, burst.p99 / 1e3, service, client / answers, company, others)
     measured.loads[point].append(found)
     _say(point, found)
 
@@ -151,7 +161,7 @@ def _say(point: Point, seen: Load) -> None:
         f"{time.strftime('%H:%M:%S')} {point.job:<12} {point.workers} × {point.connections or round(point.rate):>5}"
         f"{' again' if point.repeated else '':<6} {seen.rate:>7.0f}/s  p50 {seen.p50 * 1e3:>6.2f} ms  "
         f"p99 {seen.p99 * 1e3:>6.2f} ms  {seen.service * 1e6:>4.0f} + {seen.client * 1e6:>3.0f} µs  "
-        f"in company {seen.company:>4.1f}",
+        f"in company {seen.company:>4.1f}   others {seen.others:.0%}",
         flush=True,
     )
 
@@ -209,9 +219,29 @@ def _client_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+class Clock:
+    """What others took of the machine, from now on: all that was neither idle, nor the server's, nor its load's."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._began, self._busy, self._ours = self._now()
+
+    def others(self) -> float:
+        """Their share of all cores' time."""
+        now, busy, ours = self._now()
+        taken = (busy - self._busy) - (ours - self._ours)
+        return max(0.0, taken / ((now - self._began) * (os.cpu_count() or 1)))
+
+    def _now(self) -> tuple[float, float, float]:
+        ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _, _, irq, softirq, steal = (int(each) / os.sysconf("SC_CLK_TCK") for each in ticks)
+        ours = self._server.cpu_seconds() + _client_seconds() + time.process_time()
+        return time.perf_counter(), user + nice + system + irq + softirq + steal, ours
+
+
 @contextmanager
 def bound(cores: set[int]) -> Iterator[None]:
-    """This process, and what it starts, to some cores."""
+    """Binds the process, and what it starts, to some cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

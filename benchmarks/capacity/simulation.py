@@ -1,8 +1,9 @@
 """The service as few processes: workers as `service/batching` has them, and two kinds of callers.
 
-A worker reads what has arrived, once more as long as that brings somebody new, evaluates all of it together, and answers
-one after the other; then it looks again. Company therefore forms while it is busy. Connections are divided evenly among
-workers, as `service/listening` does. Requests that are too large for the event loop are not modelled, nor refusals.
+A worker reads what has arrived, where that is several once more as long as it brings somebody new, evaluates all of it
+together, and answers one after the other; then it looks again. Company therefore forms while it is busy. Connections
+are divided evenly among workers, as `service/listening` does. Not modelled: requests that are too large for the event
+loop, refusals, deadlines.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Costs:
 class Scene:
     """Where and by whom the service is asked.
 
-    `wake`: seconds that a process needs to begin after it slept; `caller`: seconds of a core that a closed loop's client
-    takes for each request. `vary` says how long what should take some seconds takes; by default just those.
+    `wake`: seconds that a process needs to begin after it slept; `caller`: seconds of a core that the client of a
+    closed loop takes for each request. `vary` says how long what should take some seconds takes; by default just those.
     """
 
     workers: int = 1
@@ -147,8 +148,9 @@ def _serve(costs: Costs, worker: Process, seen: Seen, reply: Callable[[_Request]
     while True:
         if not (worker.inbox or waiting):
             yield None
-        turns = 0
-        while worker.inbox and turns <= TURNS and (turns == 0 or len(waiting) < costs.most):
+        # What is left of those who were read before is evaluated at once, and one who came alone waits for nobody.
+        turns = 0 if not waiting else TURNS
+        while worker.inbox and turns < TURNS and (turns == 0 or 1 < len(waiting) < costs.most):
             turns += 1
             for request in _taken(worker.inbox):
                 yield costs.read
