@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import random
 import statistics
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.capacity.arrivals import arrive
 from benchmarks.capacity.calibration import Interruptions, Load, fit, observe, wake
 from benchmarks.capacity.cores import Body, Cores, Process
 from benchmarks.capacity.foretelling import plan
 from benchmarks.capacity.simulation import Costs, Scene, closed, opened
+from benchmarks.jobs import Spelling
+from benchmarks.load import Refused
 
 SERVICE = 1e-3
 # Requests that are answered one after the other, as a plain queue has them.
@@ -155,6 +162,49 @@ def test_a_loop_that_looks_at_the_clock_accounts_for_all_of_its_time():
     seen = observe(0.02)
     assert seen.seconds + sum(seen.gaps) >= 0.02
     assert seen.seconds > 0
+
+
+@contextmanager
+def server(status: int) -> Iterator[tuple[int, list[bytes]]]:
+    """A real one, on a port of its own, that answers all with one status; and the bodies it was sent."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield listening.server_port, bodies
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_every_request_of_an_open_loop_is_answered_and_has_a_seed_of_its_own():
+    """As many answers as requests, heads and bodies in whatever pieces they come."""
+    spelling = Spelling("/v1", ('{"inputs":[[1]],"seed":',), "}")
+    with server(200) as (port, bodies):
+        seen = arrive(port, spelling, rate=500, seconds=0.2, seed=1)
+    assert len(seen.latencies) == len(bodies) == len(set(bodies)) > 0
+    assert min(seen.latencies) > 0
+
+
+def test_an_open_loop_that_is_refused_says_so():
+    """A refusal is no answer, and would be a fast one."""
+    with server(503) as (port, _), pytest.raises(Refused, match="503"):
+        arrive(port, Spelling("/v1", ("{}",)), rate=500, seconds=0.2, seed=1)
 
 
 @given(rate=st.floats(0.1, 1e6), seconds=st.floats(1e-5, 1e-2), busy=st.floats(0.1, 1), hits=st.floats(0, 1))
