@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from benchmarks import load
-from benchmarks.capacity.foretelling import Model, calibrate, plan, undisturbed
+from benchmarks.capacity.foretelling import Model, calibrate, plan
 from benchmarks.capacity.measuring import CLOSED, CROWDED, JOBS, Measured, Point, TooFewCores, measure
 from benchmarks.capacity.simulation import Seen
 from benchmarks.jobs import Job
@@ -33,14 +33,14 @@ _ABOUT = """\
 One row of S (13 → 50 → 50 → 1): a prediction, and a hundred samples with a new seed each. One worker has a core of its
 own, the load the other; two workers share both with it. Closed loops are wrk's, with so many connections; open loops
 are Poisson arrivals. Times in ms; figures are medians over the quieter half of the rounds. *Others* is what neighbours
-took of the machine's time meanwhile: the model knows of their short interruptions, not of cores that they kept."""
+took of the machine's time meanwhile: the model knows of no neighbours."""
 _PARAMETERS = """\
 µs of a core: `service = request + company ÷ (requests evaluated together)`, by processor time, from 1 and from
 {crowded} connections; *found* in the cache; *bytes* of an answer. Waking up is what is left of a lone request's time.
-While the service was idle, a loop on its core lost {lost:.1%} of the time to others, in {gaps:.0f} interruptions a
-second."""
+*Stalls* hold a worker up beside its work: so many a second of its busy time, of so many ms on average, from how much
+longer one request in a hundred took at those two."""
 _BUSY_NOTE = """\
-Simulated, one worker, open loop, on a machine that does nothing else. *Busy* is the load as a share of what a worker
+Simulated, one worker, open loop, stalls included. *Busy* is the load as a share of what a worker
 answers in full company; the worker's core is busy for more of its time, since company is smaller where less arrives."""
 _PLANS_NOTE = """\
 Workers so that none has to answer more than {busy:.0%} of what it can in full company; with half of the answers found
@@ -67,8 +67,6 @@ def main() -> None:
 def section(measured: Measured, client: str) -> str:
     """The whole section, Markdown."""
     models = {job.name: calibrate(measured, job.name) for job in JOBS}
-    disturbance = measured.disturbance
-    rate = len(disturbance.gaps) / (disturbance.seconds + sum(disturbance.gaps))
     compared = [row for job in JOBS for row in _compared(measured, models[job.name], job)]
     return "\n\n".join(
         [
@@ -78,7 +76,7 @@ def section(measured: Measured, client: str) -> str:
             _compared_table(compared),
             _summary(compared),
             "### The parameters",
-            _PARAMETERS.format(crowded=CROWDED, lost=disturbance.lost, gaps=rate),
+            _PARAMETERS.format(crowded=CROWDED),
             _parameters(measured, models),
             "### How busy a worker may be",
             _BUSY_NOTE,
@@ -137,13 +135,26 @@ def _summary(compared: Sequence[Compared]) -> str:
 
 
 def _parameters(measured: Measured, models: dict[str, Model]) -> str:
-    header = ["job", "request", "company", "most together", "wrk", "waking up", "the same, open loop", "found", "bytes"]
+    header = [
+        "job",
+        "request",
+        "company",
+        "most together",
+        "wrk",
+        "waking up",
+        "the same, open loop",
+        "found",
+        "stalls",
+        "ms",
+        "bytes",
+    ]
     rows = []
     for name, model in models.items():
         costs = model.costs
         times = (model.caller, model.wake, model.wake_opened, model.found)
         cells = [figure(costs.request * 1e6), figure(costs.company * 1e6), str(costs.most)]
         cells += [figure(None if each is None else each * 1e6) for each in times]
+        cells += [figure(model.stalls.rate), figure(model.stalls.mean * 1e3)]
         rows.append([name, *cells, str(measured.lengths[name])])
     return table(header, rows)
 
@@ -154,7 +165,7 @@ def _busy(models: dict[str, Model]) -> str:
     for share in BUSY:
         cells = [f"{share:.0%}"]
         for name, model in models.items():
-            seen = undisturbed(model).foretell(Point(name, 1, rate=share * model.most))
+            seen = model.foretell(Point(name, 1, rate=share * model.most))
             times = (seen.percentile(50) * 1e3, seen.percentile(99) * 1e3)
             cells += [figure(seen.rate), *map(figure, times), figure(seen.company)]
         rows.append(cells)

@@ -1,20 +1,16 @@
-"""The few parameters of the model, from what was seen of one worker; and what the machine takes away.
+"""The few parameters of the model, from what was seen of one worker, alone and crowded.
 
 Costs are processor time as the system counts it, which neighbours disturb less than the clock. Only how long it takes
-to wake up is found with the clock, from a lone connection.
+to wake up, and what holds a worker up now and then, are found with the clock.
 """
 
 from __future__ import annotations
 
+import math
 import random
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.capacity.simulation import Costs, Vary
-
-# What a loop that only looks at the clock does not see as an interruption.
-SHORTEST_GAP = 30e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +43,42 @@ def wake(costs: Costs, alone: Load) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Interruptions:
-    """Gaps in the time that a busy process gets, in seconds, while it got `seconds`."""
+class Stalls:
+    """What holds a worker up beside its work: `rate` a second of its busy time, exponential, `mean` seconds long.
 
-    gaps: Sequence[float]
-    seconds: float
+    Neighbours, the machine below a virtual one, the worker's own threads, its collector: nothing here tells them apart.
+    """
 
-    @property
-    def lost(self) -> float:
-        """The fraction of the time that others had."""
-        lost = sum(self.gaps)
-        return lost / (lost + self.seconds)
+    rate: float
+    mean: float
 
     def vary(self, seed: int) -> Vary:
-        """Adds gaps to what should take some seconds: as many and as long as were seen, at random moments."""
-        chance, gaps = random.Random(seed), self.gaps
-        every = self.seconds / len(gaps) if gaps else 0.0
+        """Adds them, at random moments, to what should take some seconds."""
+        chance = random.Random(seed)
+        if not self.rate or not self.mean:
+            return lambda seconds: seconds
 
         def varied(seconds: float) -> float:
-            if not gaps:
-                return seconds
-            took, left = seconds, seconds - chance.expovariate(1 / every)
+            took, left = seconds, seconds - chance.expovariate(self.rate)
             while left > 0:
-                took += chance.choice(gaps)
-                left -= chance.expovariate(1 / every)
+                took += chance.expovariate(1 / self.mean)
+                left -= chance.expovariate(self.rate)
             return took
 
         return varied
 
 
-def observe(seconds: float) -> Interruptions:
-    """Looks at the clock for some seconds, on the core that this process is bound to, and notes when it could not."""
-    gaps, began = [], time.perf_counter()
-    last, end = began, began + seconds
-    while last < end:
-        now = time.perf_counter()
-        if now - last > SHORTEST_GAP:
-            gaps.append(now - last)
-        last = now
-    return Interruptions(gaps, max(1e-9, last - began - sum(gaps)))
+def stalls(alone: Load, crowded: Load) -> Stalls:
+    """From how much longer than usual one request in a hundred took, where one waits and where `crowded.rate × p50` do.
 
-
-def together(parts: Sequence[Interruptions]) -> Interruptions:
-    """What was seen at several times."""
-    return Interruptions([gap for part in parts for gap in part.gaps], sum(part.seconds for part in parts))
+    A stall longer than that holds up all who are under way: so rate × exp(−longer ÷ mean) of them a second make up a
+    hundredth of all answers. Two equations, two unknowns.
+    """
+    lone, crowd = max(0.0, alone.p99 - alone.p50), max(0.0, crowded.p99 - crowded.p50)
+    if crowd <= lone or not lone:
+        return Stalls(0.0, 0.0)  # neither is such a thing
+    enough_lone, enough_crowd = 0.01 * alone.rate, 0.01 / crowded.p50
+    if enough_lone <= enough_crowd:
+        return Stalls(0.0, 0.0)
+    mean = (crowd - lone) / math.log(enough_lone / enough_crowd)
+    return Stalls(enough_lone * math.exp(lone / mean), mean)

@@ -8,10 +8,9 @@ answers to come in time. Costs are those of one core; nothing here knows of netw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.capacity.calibration import Interruptions, fit, wake
+from benchmarks.capacity.calibration import Stalls, fit, stalls, wake
 from benchmarks.capacity.measuring import ALONE, CROWDED, LONE_RATE, Measured, Point
 from benchmarks.capacity.simulation import Costs, Scene, Seen, closed, opened
 
@@ -28,16 +27,19 @@ class Model:
     wake: float
     wake_opened: float
     found: float | None  # seconds of a core for an answer that is found in the cache
-    vary: Callable[[float], float]
+    stalls: Stalls
 
     def foretell(self, point: Point, seconds: float = SECONDS) -> Seen:
         """Simulates a point."""
         if point.connections:
-            scene = Scene(point.workers, 2, self.wake, self.caller, self.vary, SEED)
+            scene = Scene(point.workers, 2, self.wake, self.caller, self.stalls.vary(SEED), SEED)
             return closed(self.costs, scene, point.connections, seconds)
         # The load has a core of its own, which is always busy and needs no simulation.
         return opened(
-            self.costs, Scene(point.workers, point.workers, self.wake_opened, 0, self.vary, SEED), point.rate, seconds
+            self.costs,
+            Scene(point.workers, point.workers, self.wake_opened, 0, self.stalls.vary(SEED), SEED),
+            point.rate,
+            seconds,
         )
 
     @property
@@ -58,14 +60,7 @@ def calibrate(measured: Measured, job: str) -> Model:
         wake(costs, alone),
         max(0.0, lone.p50 - costs.seconds(1)),
         measured.median(again).service if again in measured.loads else None,
-        measured.disturbance.vary(SEED),
-    )
-
-
-def undisturbed(model: Model) -> Model:
-    """The same on a machine that does nothing else."""
-    return Model(
-        model.costs, model.caller, model.wake, model.wake_opened, model.found, Interruptions([], 1.0).vary(SEED)
+        stalls(alone, crowded),
     )
 
 

@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import load, store
 from benchmarks.capacity import arrivals
-from benchmarks.capacity.calibration import Interruptions, Load, observe, together
+from benchmarks.capacity.calibration import Load
 from benchmarks.jobs import Job, ours
 from benchmarks.servers import Server, penumbra
 from models.repository import Repository
@@ -58,7 +58,6 @@ class Measured:
     """All that was seen: `loads` of each point, round by round."""
 
     loads: dict[Point, list[Load]] = field(default_factory=lambda: defaultdict(list))
-    interruptions: list[Interruptions] = field(default_factory=list)
     most: dict[str, int] = field(default_factory=dict)  # requests in one evaluation
     lengths: dict[str, int] = field(default_factory=dict)  # bytes of an answer's body
 
@@ -66,12 +65,6 @@ class Measured:
         """Each figure's median over the quieter half of the rounds: those in which others used the machine least."""
         rounds = sorted(self.loads[point], key=lambda seen: seen.others)
         return Load(*map(statistics.median, zip(*map(astuple, rounds[: (len(rounds) + 1) // 2]), strict=True)))
-
-    @property
-    def disturbance(self) -> Interruptions:
-        """Of the quieter half of the rounds."""
-        seen = sorted(self.interruptions, key=lambda each: each.lost)
-        return together(seen[: (len(seen) + 1) // 2])
 
     def arrivals(self, job: str) -> list[Point]:
         """Points of an open loop, the slowest first."""
@@ -109,8 +102,6 @@ def measure(budget: float, seconds: float) -> Measured:
                 break
             for job in JOBS:
                 one.settle()
-                with bound(its):
-                    measured.interruptions.append(observe(seconds / 2))
                 with bound(ours_):
                     _round_of_one(measured, one, job, seconds, turn)
                 with bound(its | ours_):

@@ -49,7 +49,8 @@ class Scene:
     """Where and by whom the service is asked.
 
     `wake`: seconds that a process needs to begin after it slept; `caller`: seconds of a core that the client of a
-    closed loop takes for each request. `vary` says how long what should take some seconds takes; by default just those.
+    closed loop takes for each request. `vary` says how long it takes a worker what should take
+    it some seconds; by default just those.
     """
 
     workers: int = 1
@@ -87,7 +88,7 @@ class _Request:
 def closed(costs: Costs, scene: Scene, connections: int, seconds: float) -> Seen:
     """One client with `connections`, each with one request under way, as wrk asks: it shares the cores with workers."""
     cores, seen, began = Cores(scene.cores), Seen(), seconds * WARM_UP
-    client = Process(scene.wake, scene.vary)
+    client = Process(scene.wake)
     workers = _workers(costs, scene, cores, seen, lambda request: cores.deliver(client, request))
 
     def body() -> Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import threading
@@ -10,11 +11,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.capacity.arrivals import arrive
-from benchmarks.capacity.calibration import Interruptions, Load, fit, observe, wake
+from benchmarks.capacity.calibration import Load, Stalls, fit, stalls, wake
 from benchmarks.capacity.cores import Body, Cores, Process
 from benchmarks.capacity.foretelling import plan
 from benchmarks.capacity.simulation import Costs, Scene, closed, opened
@@ -147,21 +148,32 @@ def test_a_calibration_finds_the_costs_that_were_measured(request, company, crow
     assert wake(costs, alone) == pytest.approx(slow, rel=1e-6, abs=1e-12)
 
 
-def test_interruptions_take_the_share_of_the_time_that_was_lost():
-    """What they add to a long need is what they took from the loop that saw them."""
-    seen = Interruptions([0.001, 0.003], seconds=0.016)
-    vary = seen.vary(seed=1)
-    assert seen.lost == pytest.approx(0.2)
-    took = sum(vary(0.01) for _ in range(2_000))
-    assert 20 / took == pytest.approx(1 - seen.lost, rel=0.03)
-    assert Interruptions([], 1.0).vary(seed=1)(0.5) == 0.5
+def test_stalls_take_the_time_that_they_say():
+    """So many a second of busy time, of that length on average; none where there are none."""
+    vary = Stalls(rate=50, mean=0.002).vary(seed=1)
+    assert sum(vary(0.01) for _ in range(2_000)) == pytest.approx(20 * 1.1, rel=0.02)
+    assert Stalls(0.0, 0.0).vary(seed=1)(0.5) == 0.5
 
 
-def test_a_loop_that_looks_at_the_clock_accounts_for_all_of_its_time():
-    """What it had and what it lost are what passed."""
-    seen = observe(0.02)
-    assert seen.seconds + sum(seen.gaps) >= 0.02
-    assert seen.seconds > 0
+@given(rate=st.floats(1, 500), mean=st.floats(1e-4, 1e-2), asked=st.floats(2_000, 5_000))
+def test_stalls_are_found_from_what_they_do_to_one_request_in_a_hundred(rate, mean, asked):
+    """Percentiles as stalls of one rate and length would have them give both back."""
+
+    def load(answers: float, p50: float, each: float) -> Load:
+        """One request in a hundred is hit by a stall of that length or a longer one."""
+        longer = mean * math.log(rate * each / (0.01 * answers))
+        return Load(answers, p50, p50 + longer, 1e-4, 1e-5, each)
+
+    crowd = 32 / 4_000
+    assume(rate > 0.011 * asked)
+    found = stalls(load(asked, 3e-4, 1), load(4_000, crowd, 32))
+    assert found.rate == pytest.approx(rate, rel=1e-6)
+    assert found.mean == pytest.approx(mean, rel=1e-6)
+
+
+def test_without_stragglers_there_are_no_stalls():
+    """Where the slowest are like the others, nothing is added."""
+    assert stalls(Load(2_000, 4e-4, 4e-4, 1, 1, 1), Load(7_000, 4e-3, 4e-3, 1, 1, 30)) == Stalls(0.0, 0.0)
 
 
 @contextmanager
@@ -196,7 +208,7 @@ def test_every_request_of_an_open_loop_is_answered_and_has_a_seed_of_its_own():
     """As many answers as requests, heads and bodies in whatever pieces they come."""
     spelling = Spelling("/v1", ('{"inputs":[[1]],"seed":',), "}")
     with server(200) as (port, bodies):
-        seen = arrive(port, spelling, rate=500, seconds=0.2, seed=1)
+        seen = arrive(port, spelling, rate=200, seconds=0.1, seed=1)
     assert len(seen.latencies) == len(bodies) == len(set(bodies)) > 0
     assert min(seen.latencies) > 0
 
@@ -204,7 +216,7 @@ def test_every_request_of_an_open_loop_is_answered_and_has_a_seed_of_its_own():
 def test_an_open_loop_that_is_refused_says_so():
     """A refusal is no answer, and would be a fast one."""
     with server(503) as (port, _), pytest.raises(Refused, match="503"):
-        arrive(port, Spelling("/v1", ("{}",)), rate=500, seconds=0.2, seed=1)
+        arrive(port, Spelling("/v1", ("{}",)), rate=200, seconds=0.1, seed=1)
 
 
 @given(rate=st.floats(0.1, 1e6), seconds=st.floats(1e-5, 1e-2), busy=st.floats(0.1, 1), hits=st.floats(0, 1))
