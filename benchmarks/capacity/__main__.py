@@ -40,8 +40,8 @@ _PARAMETERS = """\
 *Stalls* hold a worker up beside its work: so many a second of its busy time, of so many ms on average, from how much
 longer one request in a hundred took at those two."""
 _BUSY_NOTE = """\
-Simulated, one worker, open loop, stalls included. *Busy* is the load as a share of what a worker
-answers in full company; the worker's core is busy for more of its time, since company is smaller where less arrives."""
+Simulated, one worker, open loop. *Busy* is the load as a share of what a worker answers in full company; its core is
+busy for more of its time, since company is smaller where less arrives, and stalls take their part."""
 _PLANS_NOTE = """\
 Workers so that none has to answer more than {busy:.0%} of what it can in full company; with half of the answers found
 in the cache; core-hours for a million answers, idle time included, and their price at {price} a core-hour, which is an

@@ -39,7 +39,7 @@ JOBS = (Job("predict-S-1", "S", 1, samples=0), Job("sample-S-1", "S", 1))
 ALONE, CROWDED = 1, 32  # connections by which one worker is calibrated
 CLOSED = ((1, 4), (1, 16), (1, 64), (2, 8), (2, 32))  # workers and connections that are foretold
 SHARES = (0.3, 0.6, 0.8)  # of what one worker answers when crowded
-LONE_RATE = 500.0  # requests a second, few of which meet
+LONE_RATE = 100.0  # requests a second that hardly ever meet
 
 
 @dataclass(frozen=True, slots=True)
