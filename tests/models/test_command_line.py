@@ -185,7 +185,7 @@ def test_calibrate_with_a_recipe(kitchen, tmp_path):
         (["lines"], "lines was not made by a recipe: give rows that it was not trained with, --data FILE.csv"),
         (["nobody"], "no model 'nobody'"),
         (["lines/7"], "no version '7'"),
-        (["lines", "--data", "nowhere.csv"], "nowhere.csv: No such file or directory"),
+        (["lines", "--data", "nowhere.csv"], "nowhere.csv can't be read: No such file or directory"),
     ],
 )
 def test_calibrate_refuses(lines, words, message):
