@@ -85,16 +85,16 @@ def measure(budget: float, seconds: float) -> Measured:
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         raise TooFewCores("two cores are needed: one for the service, one for the load")
-    its, ours_ = {usable[0]}, {usable[1]}
+    for_service, for_load = {usable[0]}, {usable[1]}
     measured = Measured()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penumbra-capacity-")))
         store.fill(home / "store")
         measured.most = {job.name: _most(home / "store", job) for job in JOBS}
-        with bound(its):
+        with bound(for_service):
             one = penumbra(home / "store", home / "one.log", 1)
         stack.callback(one.stop)
-        with bound(its | ours_):
+        with bound(for_service | for_load):
             two = penumbra(home / "store", home / "two.log", 2)
         stack.callback(two.stop)
         for turn in count():
@@ -102,9 +102,9 @@ def measure(budget: float, seconds: float) -> Measured:
                 break
             for job in JOBS:
                 one.settle()
-                with bound(ours_):
+                with bound(for_load):
                     _round_of_one(measured, one, job, seconds, turn)
-                with bound(its | ours_):
+                with bound(for_service | for_load):
                     for workers, connections in CLOSED:
                         if workers == 2:
                             _closed(measured, two, job, Point(job.name, 2, connections), seconds)
