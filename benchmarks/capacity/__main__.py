@@ -19,7 +19,7 @@ from benchmarks.capacity.simulation import Seen
 from benchmarks.jobs import Job
 from benchmarks.load import NoWrk, Refused
 from benchmarks.report import figure, table, write_section
-from benchmarks.servers import bounded
+from benchmarks.servers import Unavailable, bounded
 from benchmarks.timing import machine
 
 BUDGET, SECONDS = 150.0, 1.0
@@ -57,7 +57,7 @@ def main() -> None:
         with bounded(minutes=10):
             measured = measure(0 if given.quick else BUDGET, SECONDS)
             text = section(measured, load.version())
-    except (NoWrk, TooFewCores, Refused) as error:
+    except (NoWrk, TooFewCores, Refused, Unavailable) as error:
         sys.exit(str(error))
     print("\n" + text)
     if not given.quick:
