@@ -17,14 +17,14 @@ serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… f
 	@exec $(RUN) -m service --port $(PORT)
 
 test: $(VENV)/.dev $(VENV)/.kernel ## Run every test
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev $(VENV)/.kernel ## Lint, types, import contracts and the fast tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
-	$(RUN) -m pytest -n auto --dist loadfile -m "not slow" -q
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" -q
 
 kernel: $(VENV)/.kernel ## Compile the engine's kernel
 

@@ -9,9 +9,7 @@ bytes, with an answer in JSON or in bytes. Needs wrk.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import load, store
+from benchmarks import command, load, store
 from benchmarks.jobs import Job, Speaker, Spelling
-from benchmarks.load import NoWrk
-from benchmarks.report import figure, ratio, table, write_section
+from benchmarks.report import figure, ratio, table
 from benchmarks.rounds import Cell, Contender, Results, measure
-from benchmarks.servers import bounded, penumbra
+from benchmarks.servers import penumbra
 from benchmarks.timing import machine
 from models.features import Float32
 
@@ -47,18 +44,12 @@ one thread, on the same cores; spellings take turns burst by burst, and figures 
 
 def main() -> None:
     """Measures, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round; writes nothing")
-    given = parser.parse_args()
-    try:
-        with bounded(minutes=15):
-            results = run(rounds=1 if given.quick else 5, seconds=1.0 if given.quick else 1.5)
-    except NoWrk as error:
-        sys.exit(str(error))
-    text = section(results)
-    print("\n" + text)
-    if not given.quick:
-        write_section("binary", text)
+    command.run(
+        "binary",
+        __doc__,
+        lambda quick: section(run(rounds=1 if quick else 5, seconds=1.0 if quick else 1.5)),
+        minutes=15,
+    )
 
 
 def run(rounds: int, seconds: float) -> Results:

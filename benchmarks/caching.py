@@ -9,19 +9,16 @@ of a service that keeps nothing. Needs wrk.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import load, store
+from benchmarks import command, load, store
 from benchmarks.jobs import Job, Spelling, ours
-from benchmarks.load import NoWrk
-from benchmarks.report import figure, ratio, table, write_section
+from benchmarks.report import figure, ratio, table
 from benchmarks.rounds import Cell, Contender, Results, measure
-from benchmarks.servers import bounded, penumbra
+from benchmarks.servers import penumbra
 from benchmarks.timing import machine
 
 JOBS = (
@@ -39,18 +36,12 @@ medians."""
 
 def main() -> None:
     """Measures, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round; writes nothing")
-    given = parser.parse_args()
-    try:
-        with bounded(minutes=15):
-            results = run(rounds=1 if given.quick else 7, seconds=1.0 if given.quick else 1.5)
-    except NoWrk as error:
-        sys.exit(str(error))
-    text = section(results)
-    print("\n" + text)
-    if not given.quick:
-        write_section("caching", text)
+    command.run(
+        "caching",
+        __doc__,
+        lambda quick: section(run(rounds=1 if quick else 7, seconds=1.0 if quick else 1.5)),
+        minutes=15,
+    )
 
 
 def run(rounds: int, seconds: float) -> Results:

@@ -22,6 +22,7 @@ ORDER = (
     "scoring",
     "startup",
     "moments",
+    "twins",
     "uci",
     "harden",
 )

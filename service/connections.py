@@ -40,6 +40,11 @@ class Room:
         self._spare: dict[Guest, None] = {}
         self._told = -_LOG_SECONDS
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no place for another."""
+        return 0 < self._most <= self._count
+
     def enter(self, guest: Guest) -> None:
         """Another connection."""
         self._count += 1

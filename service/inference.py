@@ -1,4 +1,4 @@
-"""A request's whole story in one screen: resolve → known? → admit → evaluate → summarise → write.
+"""A request's whole story: resolve → known? → admit → evaluate, here or with others → summarise → write.
 
 Knows nothing of HTTP, of how models come and go (`catalogue`), and of how requests share the machine: `jobs` and
 `batching` decide that.
@@ -78,7 +78,6 @@ class Inference:
         Under a `key`, which must name all that its bytes depend on, it is looked for before it is computed. Raises what
         `predict` and `sample` raise, and what `write` does.
         """
-        dear = _is_dear(model, asked)
         computing = False
 
         async def compute(patience: float, gone: Gone) -> tuple[Written, Timings]:
@@ -91,8 +90,11 @@ class Inference:
                 answer, timings = await self.predict(model, asked, patience, gone, caller)
             return await write(answer), timings
 
+        if key is None or self._answers is None:
+            return Told(*(await compute(patience, gone)))
+        dear = _is_dear(model, asked)
         # Most predictions are of rows that nobody has seen before: looking for one takes a tenth of computing it.
-        if key is None or self._answers is None or not (dear or isinstance(asked, Sampling)):
+        if not (dear or isinstance(asked, Sampling)):
             return Told(*(await compute(patience, gone)))
         began = time.monotonic()
         try:

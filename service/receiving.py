@@ -2,8 +2,9 @@
 
 A request must have arrived within a time, headers and body each; of an answer, or of a stream, some bytes must arrive
 within any such time, however few; headers are bounded, and so is the number of connections, but for those that ask for
-health; what can't be read as HTTP is answered once, in the form of all problems, and the connection closed. One look a
-second at all connections does what a timer for each request would do, for less. Knows nothing of what is asked.
+health; one on which nothing more is asked is kept for long only while there is room; what can't be read as HTTP is
+answered once, in the form of all problems, and the connection closed. One look a second at all connections does what a
+timer for each request would do, for less. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ from service.api.guard import HEALTH
 from service.connections import Gentle, Room
 
 LOOK_SECONDS = 1.0
+# A connection on which nothing more is asked is closed after so long. Whoever closes it may lose a request that is on
+# its way: so callers shall, whose pools give one up after 5 s (httpx) or 60 (nginx, balancers of clouds).
+KEEP_SECONDS = 75
+# Where others wait for its place: after so long.
+CROWDED_SECONDS = 5.0
 MOST_HEADERS = 100
 # Of the request line and all headers; more than a chunk that is read at once, and no more is ever held.
 MOST_HEADER_BYTES = 1 << 16
@@ -122,7 +128,10 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def look(self, now: float, patience: float) -> None:
-        """Closes the connection if its caller has owed us something, or taken nothing, for that many seconds."""
+        """Closes the connection if its caller has owed us something, or taken nothing, for that many seconds.
+
+        And if nothing is asked on it while there is no room for others.
+        """
         if (left := self._untaken()) != self._left:
             self._left, self._stalled = left, now
         before = now - patience
@@ -139,6 +148,12 @@ class Protocol(HttpToolsProtocol):
                 return
             self._refuse(408, "the request did not arrive in time")
             self.send_400_response("")
+        elif (
+            self._room.full
+            and (kept := self.timeout_keep_alive_task) is not None
+            and kept.when() - self.timeout_keep_alive + CROWDED_SECONDS < now
+        ):
+            self.transport.close()
 
     def _untaken(self) -> tuple[int, int] | None:
         """Bytes that wait here, and that the system has and the caller's has not: of those it can hold megabytes."""

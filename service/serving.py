@@ -39,7 +39,7 @@ from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
-from service.receiving import Protocol, look_after
+from service.receiving import KEEP_SECONDS, Protocol, look_after
 from service.served import Loader
 from service.settings import Settings
 from service.supervisor import TICK, Beat, Supervisor
@@ -47,8 +47,8 @@ from service.telemetry import logs
 
 # Requests that have been admitted are given this long to be answered when the service stops.
 DRAIN_SECONDS = 30
-# A connection on which nothing is asked for so long is closed.
-IDLE_SECONDS = 5
+# A worker that leaves closes a connection on which nothing is asked for so long.
+LEAVE_SECONDS = 5
 _LOOK_SECONDS = 0.05
 _FAILED = 3  # exit code where a server could not start
 _MARGIN = 5.0  # seconds, for ending threads and processes after that
@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
         patience: float = math.inf,
     ) -> None:
         super().__init__(config)
-        self._delay, self._idle, self._beat, self._tally = delay, float(IDLE_SECONDS), beat, tally
+        self._delay, self._idle, self._beat, self._tally = delay, float(LEAVE_SECONDS), beat, tally
         self._patience = patience
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -257,8 +257,8 @@ def _configuration(
         ssl_keyfile=settings.tls_key or None,
         # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
         proxy_headers=False,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS - IDLE_SECONDS,
+        timeout_keep_alive=KEEP_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS - LEAVE_SECONDS,
     )
 
 

@@ -8,18 +8,14 @@ docs/scale.md says what the model is and what follows from it. Needs wrk and two
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks import load
+from benchmarks import command, load
 from benchmarks.capacity.foretelling import Model, calibrate, plan
-from benchmarks.capacity.measuring import CLOSED, CROWDED, JOBS, Measured, Point, TooFewCores, measure
+from benchmarks.capacity.measuring import CLOSED, CROWDED, JOBS, Measured, Point, measure
 from benchmarks.capacity.simulation import Seen
 from benchmarks.jobs import Job
-from benchmarks.load import NoWrk, Refused
-from benchmarks.report import figure, table, write_section
-from benchmarks.servers import Unavailable, bounded
+from benchmarks.report import figure, table
 from benchmarks.timing import machine
 
 BUDGET, SECONDS = 150.0, 1.0
@@ -50,18 +46,12 @@ example."""
 
 def main() -> None:
     """Measures, simulates, and writes the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round; writes nothing")
-    given = parser.parse_args()
-    try:
-        with bounded(minutes=10):
-            measured = measure(0 if given.quick else BUDGET, SECONDS)
-            text = section(measured, load.version())
-    except (NoWrk, TooFewCores, Refused, Unavailable) as error:
-        sys.exit(str(error))
-    print("\n" + text)
-    if not given.quick:
-        write_section("capacity", text)
+    command.run(
+        "capacity",
+        __doc__,
+        lambda quick: section(measure(0 if quick else BUDGET, SECONDS), load.version()),
+        minutes=10,
+    )
 
 
 def section(measured: Measured, client: str) -> str:

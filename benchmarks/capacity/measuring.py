@@ -27,7 +27,7 @@ from benchmarks import load, store
 from benchmarks.capacity import arrivals
 from benchmarks.capacity.calibration import Load
 from benchmarks.jobs import Job, ours
-from benchmarks.servers import Server, penumbra
+from benchmarks.servers import Server, Unavailable, penumbra
 from models.repository import Repository
 from service.batching import COMPANY_SECONDS
 from service.engine.query import Committee
@@ -71,7 +71,7 @@ class Measured:
         return sorted((point for point in self.loads if point.job == job and point.rate), key=lambda point: point.rate)
 
 
-class TooFewCores(RuntimeError):
+class TooFewCores(Unavailable):
     """Service and load need a core each."""
 
 

@@ -72,6 +72,9 @@ def _csv(path: Path, content: bytes) -> dict[str, pl.Series]:
         raise UnusableTable(f"{path}: {_ragged(text, separator, names) or _reason(error)}") from error
     if frame.height == 0:
         raise UnusableTable(f"{path} has a header and no rows")
+    # Polars takes what a short row lacks for missing; such a row ends without a last value.
+    if frame[names[-1]].null_count() and (ragged := _ragged(text, separator, names)):
+        raise UnusableTable(f"{path}: {ragged}")
     return {name: frame[name] for name in names}
 
 

@@ -107,7 +107,7 @@ def _rows_invariant(network: Network) -> bool:
 
 def _samples_invariant(network: Network) -> bool:
     """Single rows: samples alone against samples in company."""
-    for row in _probe_rows(network)[:4, None]:
+    for row in _probe_rows(network)[:8, None]:
         together = evaluate(network, Query(row, Committee(seed=2, samples=_PROBES)))
         for first, samples in ((0, 1), (5, 9), (_PROBES - 1, 1)):
             alone = evaluate(network, Query(row, Committee(seed=2, samples=samples, first_sample=first)))

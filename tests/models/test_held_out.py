@@ -73,6 +73,7 @@ def test_columns_of_every_kind_are_read_as_in_training(tmp_path, suffix):
         (REGRESSION, ["x0,y0", *PAIRS], "has no column 'x1'"),
         (REGRESSION, ["x0,x1,x0,y0", *TEN], "has two columns called 'x0'"),
         (REGRESSION, ["x0,x1,y0", *TEN[:9]], "has 9 rows with a target; 10 or more are needed"),
+        (REGRESSION, ["x0,x1,y0", *TEN, "1,2"], "row 11 has 2 values, for 3 columns"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,2,3,4"], "row 11 has 4 values, for 3 columns"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,nan,3"], "column 'x1', row 11 must be a number"),
         (REGRESSION, ["x0,x1,y0", *TEN, "1,two,3"], "column 'x1', row 11: 'two' is not a number"),

@@ -11,9 +11,11 @@ from itertools import count, islice
 import orjson
 import pytest
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.receiving import MOST_HEADER_BYTES, MOST_HEADERS, Protocol
+from service.connections import Room
+from service.receiving import CROWDED_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS, Protocol
 from tests.api.live import Server
 from tests.api.wire import ROW
 from tests.service.raw import PATIENCE, Wire, exchange
@@ -165,7 +167,6 @@ def brisk() -> Iterator[Server]:
 @pytest.mark.parametrize(
     "begun",
     [
-        b"",
         b"G",
         b"GET /v1/models HTTP/1.1\r\n",
         POST,
@@ -173,18 +174,20 @@ def brisk() -> Iterator[Server]:
         CHUNKED + b"5\r\nab",
         WHOLE[:-1],
     ],
-    ids=["silence", "a byte", "a line", "some headers", "no body", "part of a chunk", "all but a byte"],
+    ids=["a byte", "a line", "some headers", "no body", "part of a chunk", "all but a byte"],
 )
 @pytest.mark.parametrize("before", [b"", LIVE])
 def test_who_does_not_go_on_is_let_go(brisk: Server, begun: bytes, before: bytes) -> None:
-    """A request that does not arrive is 408, whatever is missing; who asks nothing is left without a word."""
+    """A request that does not arrive is 408, whatever is missing."""
     found = exchange(brisk.url, [before, begun])
     if before:
         assert found.pop(0)[0] == 200
-    if begun:
-        assert_last(found, 408)
-    else:
-        assert found == []
+    assert_last(found, 408)
+
+
+def test_who_asks_nothing_is_left_without_a_word(brisk: Server) -> None:
+    """Who connects and is silent."""
+    assert exchange(brisk.url, [b""]) == []
 
 
 def test_who_sends_a_byte_now_and_then_is_let_go_too(brisk: Server) -> None:
@@ -225,7 +228,13 @@ def test_who_takes_nothing_of_an_answer_is_let_go(
     assert brisk.client.get("/health/live").status_code == 200
 
 
-async def connection() -> tuple[Protocol, socket.socket]:
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with nothing."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def connection(room: Room | None = None) -> tuple[Protocol, socket.socket]:
     """A connection as the service has it, and its caller's side, which holds little of what it does not read."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -233,9 +242,9 @@ async def connection() -> tuple[Protocol, socket.socket]:
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         far.connect(listening.getsockname())
         near, _ = listening.accept()
-    config = uvicorn.Config(lambda *_: None, http=Protocol, lifespan="off")
+    config = uvicorn.Config(nothing, http=Protocol, lifespan="off")
     config.load()
-    _, protocol = await loop.connect_accepted_socket(lambda: Protocol(config, ServerState(), {}, loop), near)
+    _, protocol = await loop.connect_accepted_socket(lambda: Protocol(config, ServerState(), {}, loop, room=room), near)
     protocol.owing = None  # it has asked
     far.setblocking(False)  # noqa: FBT003
     return protocol, far
@@ -270,6 +279,21 @@ async def test_who_has_taken_all_owes_nothing() -> None:
         for hour in range(3):
             protocol.look(3600.0 * hour, 1)
         assert not protocol.transport.is_closing()
+        protocol.transport.close()
+
+
+@pytest.mark.parametrize(("most", "stays"), [(0, True), (2, True), (1, False)])
+async def test_who_asks_nothing_more_makes_room(most: int, stays: bool) -> None:
+    """While there is room a connection is kept for whoever may ask again; where there is none, for a short time."""
+    protocol, far = await connection(Room(most))
+    with far:
+        far.send(b"GET / HTTP/1.1\r\nHost: HOST\r\n\r\n")
+        assert (await asyncio.get_running_loop().sock_recv(far, 1 << 16)).startswith(b"HTTP/1.1 204")
+        now = asyncio.get_running_loop().time()
+        protocol.look(now + CROWDED_SECONDS - 1, 60)
+        assert not protocol.transport.is_closing()
+        protocol.look(now + CROWDED_SECONDS + 1, 60)
+        assert protocol.transport.is_closing() != stays
         protocol.transport.close()
 
 

@@ -55,6 +55,7 @@ BROKEN = [
     ("a class of one row", "t.csv", _with("heating", ["coal", *["gas", "oil"] * 29, "gas"]), ["--target", "heating"], "the target 'heating' has fewer than 5 rows of 'coal': join or remove such classes, or is it --task regression?"),
     ("a target of texts for a regression", "t.csv", GOOD, ["--target", "heating", "--task", "regression"], "the target 'heating' is not a number, as a regression needs; it has 'gas', 'oil'"),
     ("a row that is too long", "t.csv", _changed(9, "3,gas,30,40"), PRICE, "t.csv: row 10 has 4 values, for 3 columns with commas between"),
+    ("a row that is too short", "t.csv", _changed(9, "3,gas"), PRICE, "t.csv: row 10 has 2 values, for 3 columns with commas between"),
     ("Latin-1", "t.csv", GOOD.replace(b"gas", "öl".encode("latin-1"), 1), PRICE, "t.csv is neither UTF-8 nor Parquet: line 3; save it as CSV in UTF-8"),
     ("bytes that are no text", "t.csv", b"a,b\n" + bytes(100), PRICE, "t.csv is not a text: it has zero bytes in it"),
     ("Parquet cut short", "t.parquet", _dates()[:200], PRICE, "t.parquet: can't be read: parquet: File out of specification: The file must end with PAR1 or PARE"),
