@@ -91,6 +91,9 @@ bench-binary: $(VENV)/.kernel ## Measure tensors as bytes against tensors as JSO
 bench-cache: $(VENV)/.kernel ## Measure answers that are kept against answers that are computed (needs wrk)
 	$(RUN) -m benchmarks.caching
 
+bench-capacity: $(VENV)/.kernel ## Measure what a worker takes, and what a simulation of it foretells (needs wrk)
+	$(RUN) -m benchmarks.capacity
+
 bench-overhead: $(VENV)/.kernel ## Measure what metrics and logs cost, with and without them in turns (needs wrk)
 	$(RUN) -m benchmarks.overhead
 
@@ -135,4 +138,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,jobs,jwt,redis,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-capacity bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

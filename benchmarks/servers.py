@@ -70,9 +70,9 @@ class Server:
     def observe_idleness(self, seconds: float = 1.0) -> None:
         """Finds out whether it leaves the cores alone when nobody asks; where it does, it is never paused."""
         self.settle()
-        before = self._cpu_seconds()
+        before = self.cpu_seconds()
         time.sleep(seconds)
-        self.idle = (self._cpu_seconds() - before) / seconds
+        self.idle = (self.cpu_seconds() - before) / seconds
 
     def pause(self) -> None:
         """Stands still, so that it costs others nothing; as it is, where it costs nothing anyway.
@@ -104,9 +104,9 @@ class Server:
         """Waits until it is idle, or takes no more than it takes at rest."""
         end = time.monotonic() + SETTLE_WITHIN
         while time.monotonic() < end:
-            before = self._cpu_seconds()
+            before = self.cpu_seconds()
             time.sleep(0.1)  # at rest at most twice what was seen then, and a little
-            if self._cpu_seconds() - before < 0.03 + 0.2 * self.idle:
+            if self.cpu_seconds() - before < 0.03 + 0.2 * self.idle:
                 break
 
     def memory(self) -> int:
@@ -132,7 +132,8 @@ class Server:
                 raise Unavailable(f"not ready within {START_WITHIN:.0f} s: {self.last_words()}")
             time.sleep(0.1)
 
-    def _cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
+        """Seconds of a core that all its processes have taken."""
         ticks = 0
         for pid in marked(self._mark):
             with suppress(OSError):

@@ -48,7 +48,7 @@ class Service:
         self._client.post(f"/v2/repository/models/{model}/load").raise_for_status()
 
     def ask(self, model: str, rows: Float64, samples: int, seed: int) -> Told:
-        """What a committee says of rows [rows, features]."""
+        """What an ensemble of committees says of rows [rows, features]."""
         blocks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
         parts = [self._ask(model, block, samples, seed) for block in blocks]
         (kind,) = {part.kind for part in parts}
@@ -80,7 +80,7 @@ class Service:
         )
 
     def _sample(self, model: str, rows: Float64, options: dict[str, Any]) -> Any:
-        body = orjson.dumps({"inputs": rows, **options}, option=orjson.OPT_SERIALIZE_NUMPY)
+        body = orjson.dumps({"inputs": rows, "method": "ensemble", **options}, option=orjson.OPT_SERIALIZE_NUMPY)
         answer = self._client.post(
             f"/v1/models/{model}/sample", content=body, headers={"Content-Type": "application/json"}
         )

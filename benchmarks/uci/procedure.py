@@ -3,8 +3,11 @@
 1. Search: sixteen candidates learn from the first 80 % of the training rows. On the way the better half goes on, twice
    (successive halving, Jamieson & Talwalkar 2016); the committee that finds the other 20 % likeliest, whenever it did,
    decides activation, p, weight decay and the number of steps.
-2. Refit: a network with these learns from all training rows; so do five more, each from four fifths of them.
+2. Refit: an ensemble with these learns from all training rows; so do five more, each from four fifths of them.
 3. Calibration: what the five say of the rows they have not seen fits the temperature and the conformal quantiles.
+
+A single network is sure of itself where others that learnt the same rows differ, and its likelihood pays for that: on
+the worst of five splits of concrete a network had −3.36, four members −3.21.
 
 Sees a `Lesson`, so no test row; knows nothing of files or the service.
 """
@@ -29,7 +32,8 @@ from models.calibration import Calibration
 from models.conformal import conformal, regression_scores
 from models.features import Feature, Float64, Target, column_statistics
 from models.layers import ActivationName
-from models.manifest import Manifest, seal
+from models.manifest import Manifest, Member, seal
+from models.members import joined
 from models.repository import serialise
 
 ACTIVATIONS: tuple[ActivationName, ...] = ("relu", "silu")
@@ -39,7 +43,8 @@ STEPS = 6000
 RUNGS = (0.2, 0.4)  # of the steps: where the better half goes on
 LOOKS = 20  # at the validation rows, while all steps are taken
 FOLDS = 5
-SAMPLES = 100  # of a committee, in calibration and when it is asked
+MEMBERS = 4  # of an ensemble
+SAMPLES = 100  # of a committee, in calibration and when it is asked: members take turns at them
 _FEW_SAMPLES = 16  # of a committee that is looked at
 _MOST_ROWS = 500  # that are looked at while candidates learn
 _TEMPERATURES = torch.tensor([0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 9.0, 16.0])
@@ -87,7 +92,7 @@ def learn(lesson: Lesson, name: str, seed: int, steps: int = STEPS) -> Made:
     std = np.sqrt(means.var(axis=0, ddof=1) + variances.mean(axis=0))
     dropout = (chosen.p, chosen.p)
     scores = regression_scores(targets, means.mean(axis=0), std, np.ones(1))
-    weights = serialise(stack.state_dict(0))
+    weights = serialise(joined([stack.state_dict(place) for place in range(MEMBERS)]))
     manifest = seal(
         name=name,
         version="1",
@@ -103,8 +108,11 @@ def learn(lesson: Lesson, name: str, seed: int, steps: int = STEPS) -> Made:
             dropout=dropout,
             head=RegressionHead(variance=True),
         ),
+        members=(Member(weight=1 / MEMBERS),) * MEMBERS,
         default_samples=SAMPLES,
-        calibration=Calibration(temperature=temperature, conformal=conformal(scores, dropout, SAMPLES)),
+        calibration=Calibration(
+            temperature=temperature, conformal_ensemble=conformal(scores, dropout, SAMPLES, "ensemble")
+        ),
         provenance={"chosen": chosen._asdict(), "seed": seed, "rows": len(lesson.inputs), "torch": torch.__version__},
     )
     return Made(manifest, weights, chosen)
@@ -141,13 +149,13 @@ def _chosen(settings: Settings, place: int, steps: int, log_likelihood: float) -
 
 
 def _refit(lesson: Lesson, data: _Standard, chosen: Chosen, generator: torch.Generator) -> tuple[Stack, Tensor]:
-    """One network for all rows and one for each fold's complement; the fold of each row."""
+    """An ensemble for all rows and one for each fold's complement, members side by side; the fold of each row."""
     count = len(data.rows)
     folds = torch.randperm(count, generator=generator) % FOLDS
     own = [torch.arange(count), *(torch.nonzero(folds != fold).ravel() for fold in range(FOLDS))]
-    padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1)
+    padded = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1).repeat_interleave(MEMBERS, dim=0)
     plan = _plan(lesson, chosen.steps)
-    alike = torch.ones(1 + FOLDS)
+    alike = torch.ones(len(padded))
     settings = Settings(alike * chosen.p, alike * chosen.decay, (alike * ACTIVATIONS.index(chosen.activation)) > 0)
     stack = Stack(plan, settings, generator)
     stack.advance(data.rows, data.targets, padded, chosen.steps)
@@ -155,15 +163,17 @@ def _refit(lesson: Lesson, data: _Standard, chosen: Chosen, generator: torch.Gen
 
 
 def _out_of_fold(stack: Stack, data: _Standard, folds: Tensor) -> tuple[Float64, Float64]:
-    """Means and variances [samples, rows, 1] of each row by the network that has not seen it."""
+    """Means and variances [samples, rows, 1] of each row by the ensemble that has not seen it, its members in turns."""
     count = len(data.rows)
     means, variances = np.empty((SAMPLES, count, 1)), np.empty((SAMPLES, count, 1))
     of_fold = [torch.nonzero(folds == fold).ravel() for fold in range(FOLDS)]
     held_out = torch.nn.utils.rnn.pad_sequence([of_fold[0], *of_fold], batch_first=True)
-    drawn_means, drawn_variances = stack.draws(data.rows[held_out], SAMPLES)
-    for fold, rows in enumerate(of_fold):
-        means[:, rows, 0] = drawn_means[:, fold + 1, : len(rows)].numpy()
-        variances[:, rows, 0] = drawn_variances[:, fold + 1, : len(rows)].numpy()
+    drawn = stack.draws(data.rows[held_out].repeat_interleave(MEMBERS, dim=0), SAMPLES // MEMBERS)
+    for kept, parts in zip((means, variances), drawn, strict=True):
+        # [turns, ensembles, members, rows]: sample i is member i mod M's, in its turn.
+        by_ensemble = parts.view(SAMPLES // MEMBERS, 1 + FOLDS, MEMBERS, -1)
+        for fold, rows in enumerate(of_fold):
+            kept[:, rows, 0] = by_ensemble[:, fold + 1, :, : len(rows)].flatten(0, 1).numpy()
     return means, variances
 
 

@@ -56,8 +56,8 @@ normals, each asked for by itself; the root mean square error is that of the ans
 _BUDGET = f"""\
 Budget of each split: {_CANDIDATES} candidates ({" or ".join(procedure.ACTIVATIONS)}; p
 {", ".join(map(str, procedure.PROBABILITIES))}; weight decay {", ".join(map(str, procedure.DECAYS))}) for at most
-{procedure.STEPS:,} steps; the better half goes on, twice. Then one network of two hidden layers and a variance head
-learns from all training rows, and {procedure.FOLDS} more from four fifths each, to calibrate with."""
+{procedure.STEPS:,} steps; the better half goes on, twice. Then {procedure.MEMBERS} networks of two hidden layers and a
+variance head learn from all training rows, and {procedure.FOLDS} times as many from four fifths, to calibrate with."""
 _ABOUT_TABLE = """\
 Published figures are marked ✓ where ours is at least as good, ≈ where it is worse by at most one standard error (of the
 difference), ✗ where it is worse by more."""

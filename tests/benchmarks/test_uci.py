@@ -179,8 +179,8 @@ def test_the_same_lesson_gives_the_same_version(tmp_path):
     first, second = (learn(lesson, "lines-0", seed=4, steps=40) for _ in range(2))
     assert first.manifest == second.manifest
     assert first.weights == second.weights
-    assert first.manifest.calibration.conformal.rows == len(lesson.inputs)
-    assert first.manifest.calibration.conformal.samples == SAMPLES
+    assert first.manifest.calibration.conformal_ensemble.rows == len(lesson.inputs)
+    assert first.manifest.calibration.conformal_ensemble.samples == SAMPLES
 
 
 def test_test_targets_are_not_looked_at(tmp_path):
