@@ -135,7 +135,7 @@ $(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/en
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(PIP) install -c constraints.txt --editable '.[serve,jwt,redis,score,tracing,train,dev,conformance,browser]'
+	$(PIP) install -c constraints.txt --editable '.[serve,jobs,jwt,redis,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
 .PHONY: help serve test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-capacity bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

@@ -1,4 +1,4 @@
-"""python -m service: starts the server, asks after its health, or keeps its keys.
+"""python -m service: starts the server, works on jobs, asks after its health, or keeps its keys.
 
 Flags and environment variables are in `settings`.
 """
@@ -38,11 +38,19 @@ def main(arguments: list[str]) -> int:
     from service.settings import Settings, unknown_variables
 
     try:
-        settings = CliApp.run(Settings, cli_args=arguments[1:] if arguments[:1] == ["serve"] else arguments)
+        settings = CliApp.run(Settings, cli_args=arguments[1:] if arguments[:1] in (["serve"], ["jobs"]) else arguments)
     except ValidationError as error:
         sys.exit("\n".join(_complaints(error)))
     if mistyped := unknown_variables(os.environ):
         sys.exit("\n".join(f"python -m service: error: {complaint}" for complaint in mistyped))
+    if arguments[:1] == ["jobs"]:
+        from service import durable
+
+        if not durable.is_installed():
+            sys.exit("python -m service jobs: error: needs DBOS: install the extra jobs")
+        from service.durable import runner
+
+        return runner.run(settings)
     from service import serving
 
     try:

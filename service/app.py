@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -35,6 +36,9 @@ from service.served import Loader
 from service.settings import Settings
 from service.splitting import Others
 from service.telemetry.observer import Observer, Watched
+
+if TYPE_CHECKING:
+    from service.durable.database import Database
 
 # Objects made before the collector looks for cycles among them: a request makes dozens, and leaves no cycle. At
 # Python's own 700 looking took two hundredths of the time.
@@ -65,6 +69,8 @@ def create_app(
         log_format=settings.log_format,
         endpoint=settings.traces_url,
     )
+
+    database = database_of(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -114,6 +120,8 @@ def create_app(
         await to_thread.run_sync(batcher.close)
         if answers is not None and answers.shared is not None:
             await answers.shared.close()
+        if database is not None:
+            await to_thread.run_sync(database.close)
         await observer.stop()
 
     app = Application(
@@ -135,6 +143,10 @@ def create_app(
     app.include_router(health.router)
     app.include_router(native.router)
     app.include_router(oip.router)
+    if database is not None:
+        from service.api import jobs
+
+        app.include_router(jobs.router_of(settings, database))
     problems.install(app)
     documentation.install(app, oip_documentation.PATHS, oip_documentation.SCHEMAS)
     if settings.docs:
@@ -153,6 +165,15 @@ def answers_of(settings: Settings) -> Answers | None:
     if not settings.answer_cache_bytes:
         return None
     return Answers(Memory(settings.answer_cache_bytes), Shared(settings.redis_url) if settings.redis_url else None)
+
+
+def database_of(settings: Settings) -> Database | None:
+    """Where jobs wait, as the settings say; None: nowhere. Nothing of it is imported by those who have none."""
+    if settings.jobs_dir is None:
+        return None
+    from service.durable.database import Database, url_of
+
+    return Database(url_of(settings.jobs_dir, settings.jobs_database))
 
 
 def new_loader(settings: Settings, repository: Repository) -> Loader:

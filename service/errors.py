@@ -8,6 +8,7 @@ PenumbraError
 ├── Unauthenticated       nobody knows who asks
 ├── Forbidden             not for this caller
 ├── UnknownModel          no such model or version
+├── UnknownJob            no such job, or another's
 ├── NotApplicable         the model can't answer this kind of question
 ├── Unavailable           not now; worth trying again
 │   ├── QueueFull
@@ -65,6 +66,10 @@ class UnknownModel(PenumbraError):
     def __init__(self, message: str, models: Sequence[str] | None = None) -> None:
         super().__init__(message)
         self.models = models
+
+
+class UnknownJob(PenumbraError):
+    """No such job, or one of somebody else's."""
 
 
 class NotApplicable(PenumbraError):

@@ -109,6 +109,10 @@ class Inference:
             self._counts(model).known(time.monotonic() - began)
         return told
 
+    def check(self, model: ServedModel, asked: Float64 | Sampling) -> None:
+        """Raises NotApplicable where a model can't answer such a question. Computes nothing."""
+        self._job(model, asked)
+
     async def predict(
         self, model: ServedModel, rows: Float64, patience: float, gone: Gone, caller: str = ""
     ) -> tuple[Prediction, Timings]:

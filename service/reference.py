@@ -34,7 +34,7 @@ def rewritten(page: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default == SHIPPED_STORE:
         return "the models that ship"
-    return f"`{field.default}`" if field.default != "" else "none"
+    return f"`{field.default}`" if field.default not in ("", None) else "none"
 
 
 def _choices(field: FieldInfo) -> str:

@@ -29,6 +29,7 @@ import uvicorn
 from models.location import is_url
 from models.mirror import open_store
 from models.repository import RepositoryError
+from service import durable
 from service.access.access import Access
 from service.access.keys import WrongKeys
 from service.agreement import Agreement, Shared
@@ -172,6 +173,8 @@ def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
         sys.exit(
             "python -m service: error: --redis-url (or PENUMBRA_REDIS_URL): needs redis-py: install the extra redis"
         )
+    if settings.jobs_dir is not None and not durable.is_installed():
+        sys.exit("python -m service: error: --jobs-dir (or PENUMBRA_JOBS_DIR): needs DBOS: install the extra jobs")
     if settings.tls_cert:
         try:
             # An encrypted key would be asked for its password, and nobody is there to answer.

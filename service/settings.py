@@ -62,6 +62,30 @@ def _redis_or_none(value: object) -> str:
     return url
 
 
+def _directory_or_none(value: object) -> Path | None:
+    """A directory that is there, or nothing."""
+    if value is None or value == "":
+        return None
+    path = Path(str(value))
+    if not path.is_dir():
+        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
+    return path
+
+
+def _postgres_or_none(value: object) -> str:
+    """The URL of a Postgres database, or nothing. What is wrong with it is told without quoting it."""
+    url = str(value)
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("postgresql", "postgres") and parts.hostname and parts.path.strip("/")
+        _ = parts.port
+    except ValueError:
+        raise PydanticCustomError("url", "Not a URL") from None
+    if url and not whole:
+        raise PydanticCustomError("url", "Should be postgresql://USER:PASSWORD@HOST:PORT/NAME")
+    return url
+
+
 class Settings(BaseSettings):
     """Serve trained MLPs over HTTP: predictions, and seeded Monte Carlo dropout samples.
 
@@ -218,6 +242,35 @@ class Settings(BaseSettings):
             "rediss://… for TLS, or unix:///PATH. Needs the extra: redis."
         ),
     ] = ""
+    jobs_dir: Annotated[
+        Path | None,
+        PlainValidator(_directory_or_none),
+        Field(
+            description="Directory of jobs (/v1/jobs), which `python -m service jobs` works on. Without one there are "
+            "no jobs. Needs the extra: jobs."
+        ),
+    ] = None
+    jobs_database: Annotated[
+        str,
+        PlainValidator(_postgres_or_none),
+        Field(
+            description="Postgres database of jobs: postgresql://USER:PASSWORD@HOST:PORT/NAME. Otherwise they are in a "
+            "file of SQLite in their directory."
+        ),
+    ] = ""
+    jobs_keep_hours: Annotated[
+        float, Field(gt=0, description="How long a job and its result are kept after it was submitted.")
+    ] = 168.0
+    max_jobs: Annotated[int, Field(ge=1, description="Most jobs of one caller that are not done yet.")] = 100
+    max_job_bytes: Annotated[int, Field(ge=1, description="Largest table of a job, as a file.")] = 256 * 2**20
+    job_chunk_rows: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Rows of a job that are done together: what a job that is stopped computes again at most, and "
+            "where it can be cancelled.",
+        ),
+    ] = 8192
     deadline_ms: Annotated[
         int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
     ] = 30_000

@@ -85,6 +85,16 @@ class Work:
         """The part as it is kept."""
         write_part(path, self.destination, part.columns, self.kinds)
 
+    def stamped(self, table: Source) -> dict[str, Any]:
+        """All that parts of one result have in common: the job, the model and the file."""
+        size, changed = table.stamp()
+        return asdict(self.job) | {"digest": self.known.digest, "size": size, "changed": changed}
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the result."""
+        return [*self.keep, *self.kinds]
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -126,23 +136,14 @@ def score(
     if restart:
         parts.remove()
     told = parts.told()
-    known = client.model(job.model, version=job.version or told.get("version"))
-    table.check(known.input_names)
-    job = _settled(job, known, told)
-    answer = partial(_columns, client, job, known)
-    kinds = {name: _kind(column) for name, column in answer(arrays.read([_middle(known)])).items()}
-    keep = [n for n in table.names if job.keep == "all" or (job.keep == "others" and n not in known.input_names)]
-    if twice := kinds.keys() & set(keep):
-        raise TableError(f"{destination} would have two columns called {min(twice)}: --keep none, or a --prefix")
-    size, changed = table.stamp()
-    parts.begin(asdict(job) | {"digest": known.digest, "size": size, "changed": changed}, told)
-    work = Work(job, known, source, destination, kinds, keep)
+    work = planned(client, job, table, destination, told)
+    parts.begin(work.stamped(table), told)
     done, total = parts.done(), table.count()
     if engine is None:
         done = _unbroken(done)
         made = _by_threads(client, work, table, sum(rows for rows, _ in done.values()), concurrency)
     else:
-        made = engine(work, [number for number in range(-(-total // job.batch_rows)) if number not in done])
+        made = engine(work, [number for number in range(-(-total // work.job.batch_rows)) if number not in done])
     rows, blank = (sum(numbers) for numbers in zip(*done.values(), strict=True)) if done else (0, 0)
     before = rows
     progress(rows, max(total, rows), before)
@@ -154,8 +155,24 @@ def score(
         parts.remove()
         raise TableError(f"{source} has no rows")
     progress(rows, rows, before)
-    parts.finish([*keep, *kinds])
-    return Outcome(rows, blank, before, job)
+    parts.finish(work.names)
+    return Outcome(rows, blank, before, work.job)
+
+
+def planned(client: Client, job: Job, table: Source, destination: Path, told: Mapping[str, Any]) -> Work:
+    """What is to be done, with nothing left open; `told` is what the parts that are there were asked for.
+
+    Raises TableError, or what the client raises.
+    """
+    known = client.model(job.model, version=job.version or told.get("version"))
+    table.check(known.input_names)
+    job = _settled(job, known, told)
+    answer = _columns(client, job, known, arrays.read([_middle(known)]))
+    kinds = {name: _kind(column) for name, column in answer.items()}
+    keep = [n for n in table.names if job.keep == "all" or (job.keep == "others" and n not in known.input_names)]
+    if twice := kinds.keys() & set(keep):
+        raise TableError(f"{destination} would have two columns called {min(twice)}: --keep none, or a --prefix")
+    return Work(job, known, table.path, destination, kinds, keep)
 
 
 class Parts:

@@ -21,6 +21,7 @@ PAGES = frozenset(("/", "/docs", "/openapi.json"))
 _PARTS_OF_PAGES = ("/swagger/", "/playground/")
 _LOOKING = frozenset(("GET", "HEAD"))
 _QUESTIONS = frozenset(("predict", "sample", "stream", "infer"))
+_JOBS = "/v1/jobs"
 _OF_MODEL = re.compile(r"/v[12]/(?:repository/)?models/([^/]+)")
 _OF_ALL = frozenset(("/metrics",))
 
@@ -105,6 +106,9 @@ class Guard:
 
 def scope_of(method: str, path: str, *, pages: bool = True) -> Scope | None:
     """What is needed for a request; None: nothing."""
+    if path == _JOBS or path.startswith(_JOBS + "/"):
+        # To look at one's own answers is a part of asking.
+        return Scope.INFER
     if method in _LOOKING:
         if path in HEALTH or (pages and (path in PAGES or path.startswith(_PARTS_OF_PAGES))):
             return None

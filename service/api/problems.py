@@ -41,6 +41,7 @@ TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.Unauthenticated, 401, "unauthenticated"),
     (errors.Forbidden, 403, "forbidden"),
     (errors.UnknownModel, 404, "unknown-model"),
+    (errors.UnknownJob, 404, "unknown-job"),
     (errors.NotApplicable, 409, "not-applicable"),
     (errors.RateExceeded, 429, "rate-exceeded"),
     (errors.ShareExceeded, 429, "share-exceeded"),

@@ -1,0 +1,390 @@
+"""`/v1/jobs`: tables that take longer than a request may. Submitted, looked at, cancelled, fetched, forgotten.
+
+Knows who asks and how it is said; nothing of how jobs are worked on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import uuid4
+
+import anyio
+import numpy as np
+import orjson
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+from fastapi import APIRouter
+from fastapi import Path as PathParameter
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from penumbra.schemas import SampleOptions
+from penumbra.scoring.tables import TableError, opened
+from service.access.callers import Caller
+from service.api import decoding, strict_json
+from service.api.documentation import PROBLEMS
+from service.durable import files
+from service.durable.database import CANCELLED, DONE, RUNNING, WAITING, Database, Standing
+from service.durable.files import Asked, Folder
+from service.errors import (
+    BodyTooLarge,
+    Forbidden,
+    InvalidRequest,
+    NotApplicable,
+    QueueFull,
+    UnknownJob,
+    UnsupportedMedia,
+)
+from service.inference import Inference
+from service.served import ServedModel
+from service.settings import Settings
+
+T = TypeVar("T")
+Name = Annotated[str, PathParameter(description="The id that a job was given.")]
+
+_MOST_THREADS = 8
+_threads: RunVar[CapacityLimiter] = RunVar("threads of jobs")  # of this event loop
+# Tables by their media types, and what their files' names end in.
+_KINDS = {"text/csv": ".csv", "text/tab-separated-values": ".tsv", "application/vnd.apache.parquet": ".parquet"}
+_MEDIA = {kind: media for media, kind in _KINDS.items()}
+_TEXTS = frozenset(("model", "version", "verb", "method", "aggregate", "keep", "missing"))
+_CHOICES = {"verb": ("sample", "predict"), "keep": ("others", "all", "none"), "missing": ("fail", "blank")}
+_OPTIONS = [*SampleOptions.__annotations__]
+_OWN = ("model", "version", *_CHOICES)
+
+_FIELDS = {
+    "model": {"type": "string"},
+    "version": {"type": "string"},
+    **{name: {"type": "string", "enum": list(choices)} for name, choices in _CHOICES.items()},
+    **{name: {"description": "as in a sampling"} for name in _OPTIONS if name != "return_draws"},
+}
+# What FastAPI does not see, as bodies are read as they come.
+_SUBMITTED = {
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in _FIELDS.items()
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "inputs"],
+                    "properties": {**_FIELDS, "inputs": {"type": "array"}},
+                },
+                "example": {"model": "diabetes", "samples": 100, "seed": 7, "inputs": [[0.0] * 10]},
+            },
+            **{media: {"schema": {"type": "string", "format": "binary"}} for media in _KINDS},
+        },
+    },
+}
+
+
+def router_of(settings: Settings, database: Database) -> APIRouter:
+    """The routes, for jobs in the directory that the settings name."""
+    assert settings.jobs_dir is not None, "routes of jobs without a directory. This is a bug."
+    desk = _Desk(settings, settings.jobs_dir, database)
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    for method, path, handler, errors in (
+        ("POST", "", desk.submit, (403, 404, 409, 413, 415, 422, 503)),
+        ("GET", "", desk.list_jobs, (503,)),
+        ("GET", "/{job}", desk.describe, (404, 503)),
+        ("POST", "/{job}/cancel", desk.cancel, (404, 503)),
+        ("GET", "/{job}/result", desk.result, (404, 409, 503)),
+        ("DELETE", "/{job}", desk.forget, (404, 409, 503)),
+    ):
+        status = {desk.submit: 202, desk.forget: 204}.get(handler, 200)
+        router.add_api_route(
+            path,
+            handler,
+            methods=[method],
+            status_code=status,
+            response_model=None,
+            responses=PROBLEMS(*errors),
+            openapi_extra=_SUBMITTED if handler == desk.submit else None,
+        )
+    return router
+
+
+class _Desk:
+    """Where jobs are handed in and fetched, each by whoever handed it in."""
+
+    def __init__(self, settings: Settings, directory: Path, database: Database) -> None:
+        self._settings, self._directory, self._database = settings, directory, database
+
+    async def submit(self, request: Request) -> Response:
+        """Takes a table, and the question about its rows.
+
+        A table as CSV, TSV or Parquet is the body, and the question stands in the query: model, version, verb (sample
+        or predict), the options of sampling, keep and missing. As JSON both are the body, the rows as inputs.
+        """
+        caller: Caller = request.state.caller
+        active = await _aside(self._database.active, caller.name)
+        if active >= self._settings.max_jobs:
+            raise QueueFull(f"{active} jobs of this caller are not done yet; that is as many as may be", 60)
+        folder = await _aside(files.coming, self._directory, uuid4().hex)
+        try:
+            accepted = await self._accepted(request, folder)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await _aside(folder.remove)
+            raise
+        try:
+            await _aside(self._database.submit, accepted.id, caller.name)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await _aside(accepted.remove)
+            raise
+        described = await _aside(self._described, accepted)
+        return JSONResponse(described, 202, {"Location": f"/v1/jobs/{accepted.id}"})
+
+    async def list_jobs(self, request: Request) -> Response:
+        """One's own jobs, the last one first."""
+        return JSONResponse({"jobs": await _aside(self._listed, request.state.caller.name)})
+
+    async def describe(self, request: Request, job: Name) -> Response:
+        """What a job is about, and how far it is."""
+        return JSONResponse(await _aside(self._described, await self._own(request, job)))
+
+    async def cancel(self, request: Request, job: Name) -> Response:
+        """Stops a job before its next chunk. One that has ended stays as it is."""
+        folder = await self._own(request, job)
+        await _aside(self._database.cancel, folder.id)
+        return JSONResponse(await _aside(self._described, folder))
+
+    async def result(self, request: Request, job: Name) -> Response:
+        """The table with its answers, in the form in which it came."""
+        folder = await self._own(request, job)
+        described = await _aside(self._described, folder)
+        if described["state"] != DONE:
+            raise NotApplicable(f"this job has no result: it is {described['state']}")
+        kind = folder.asked().kind
+        return FileResponse(folder.result(kind), media_type=_MEDIA[kind], filename=f"{folder.id}{kind}")
+
+    async def forget(self, request: Request, job: Name) -> Response:
+        """Removes a job that has ended, and its files."""
+        folder = await self._own(request, job)
+        state = (await _aside(self._described, folder))["state"]
+        if state in (WAITING, RUNNING):
+            raise NotApplicable(f"this job is {state}: cancel it first")
+        await _aside(self._database.forget, folder.id)
+        await _aside(folder.remove)
+        return Response(status_code=204)
+
+    async def _own(self, request: Request, job: Name) -> Folder:
+        """The caller's job. Of others' jobs nobody is told that they are there. Raises UnknownJob."""
+        folder = await _aside(files.find, self._directory, job)
+        if folder is None or (await _aside(folder.asked)).owner != request.state.caller.name:
+            raise UnknownJob("there is no such job")
+        return folder
+
+    def _described(self, folder: Folder) -> dict[str, Any]:
+        """What is told of a job. Raises UnknownJob where it was removed just now."""
+        standing = self._database.standings([folder.id]).get(folder.id, Standing(CANCELLED))
+        try:
+            return _document(folder, standing)
+        except FileNotFoundError:
+            raise UnknownJob("there is no such job any more") from None
+
+    def _listed(self, owner: str) -> list[dict[str, Any]]:
+        own = [(_created(folder, owner), folder) for folder in files.folders(self._directory)]
+        own = sorted(((created, folder) for created, folder in own if created), key=itemgetter(0), reverse=True)
+        standings = self._database.standings([folder.id for _, folder in own])
+        return [_document(folder, standings[folder.id]) for _, folder in own if folder.id in standings]
+
+    async def _accepted(self, request: Request, folder: Folder) -> Folder:
+        """Receives the table and settles the question, or raises what is wrong with them."""
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        inference: Inference = request.app.state.inference
+        caller: Caller = request.state.caller
+        as_json = media == "application/json"
+        if not as_json and media not in _KINDS:
+            raise UnsupportedMedia(f"send JSON, or a table as one of {', '.join(_KINDS)}")
+        if "content-encoding" in request.headers:
+            raise UnsupportedMedia("the body must not be compressed: send no Content-Encoding")
+        kind = ".csv" if as_json else _KINDS[media]
+        if as_json:
+            body = await _received(request, self._settings.max_body_bytes)
+            fields = await _aside(strict_json.parse_object, body)
+            if "inputs" not in fields:
+                raise InvalidRequest([("inputs", "is missing")])
+        else:
+            fields = _spelled(request)
+        model, settled = _settled(fields, caller, inference, self._settings)
+        if as_json:
+            rows = await _aside(_write_rows, fields["inputs"], model, self._settings, folder.table(kind))
+        else:
+            await _receive(request, self._settings.max_job_bytes, folder.table(kind))
+            rows = await _aside(_checked, folder.table(kind), model)
+        asked = Asked(
+            owner=caller.name,
+            kind=kind,
+            rows=rows,
+            chunk_rows=self._settings.job_chunk_rows,
+            created=time.time(),
+            **settled,
+        )
+        return await _aside(folder.accept, asked, self._directory)
+
+
+def _settled(
+    fields: Mapping[str, Any], caller: Caller, inference: Inference, settings: Settings
+) -> tuple[ServedModel, dict[str, Any]]:
+    """The model, and the question with its seed. Raises InvalidRequest, UnknownModel, Forbidden or NotApplicable."""
+    asked = {name: fields[name] for name in fields if name != "inputs"}
+    own = {name: asked.pop(name, None) for name in _OWN}
+    for name, choices in _CHOICES.items():
+        if own[name] is None:
+            own[name] = choices[0]
+        elif own[name] not in choices:
+            raise InvalidRequest([(name, f"must be one of {', '.join(choices)}")])
+    for name in ("model", "version"):
+        if not isinstance(own[name], (str, type(None))):
+            raise InvalidRequest([(name, "must be a text")])
+    if not own["model"]:
+        raise InvalidRequest([("model", "is missing")])
+    if not caller.sees(own["model"]):
+        raise Forbidden("this key is not for that")
+    model = inference.resolve(own["model"], own["version"])
+    known = _OPTIONS if own["verb"] == "sample" else []
+    if not asked.keys() <= set(known):
+        raise InvalidRequest([("body", f"has an unknown field; known are {', '.join([*_OWN, *known])}")])
+    options = None
+    if own["verb"] == "sample":
+        # Of a table each chunk would stop by itself, and a draw is no column.
+        if not isinstance(asked.get("samples", 1), int):
+            raise InvalidRequest([("samples", "must be a whole number: jobs know no target")])
+        if asked.get("return_draws"):
+            raise InvalidRequest([("return_draws", "can't be true: a result has no columns for draws")])
+        # Any row: it is looked at by nobody.
+        row = np.zeros((1, len(model.manifest.inputs)))
+        sampling = decoding.sampling_of(decoding.read_options(asked), 1, lambda: row, model, settings)
+        inference.check(model, sampling)
+        options = {**asked, "seed": sampling.committee.seed}
+    manifest = model.manifest
+    return model, {
+        "model": manifest.name,
+        "version": manifest.version,
+        "digest": manifest.digest,
+        "options": options,
+        "keep": own["keep"],
+        "missing": own["missing"],
+    }
+
+
+def _spelled(request: Request) -> dict[str, Any]:
+    """The question as it stands in a query: numbers, lists and objects as in JSON. Raises InvalidRequest."""
+    found: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name in found:
+            raise InvalidRequest([("query", "has a field twice")])
+        try:
+            found[name] = text if name in _TEXTS else orjson.loads(text)
+        except orjson.JSONDecodeError:
+            known = name if name in _OPTIONS else "query"
+            raise InvalidRequest([(known, "must be written as in JSON")]) from None
+    return found
+
+
+def _write_rows(rows: Any, model: ServedModel, settings: Settings, path: Path) -> int:
+    """Rows of JSON as a table: how many. Raises InvalidRequest or InvalidRows."""
+    names = [column.name for column in model.manifest.inputs]
+    decoding.check_prediction(len(rows) if isinstance(rows, list) else 0, model, settings)
+    numbers = model.standard.read(rows)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(numbers.tolist())
+    return len(numbers)
+
+
+def _checked(path: Path, model: ServedModel) -> int:
+    """About how many rows a table has. Raises InvalidRequest."""
+    try:
+        table = opened(path)
+        rows = table.count()
+    except TableError as error:
+        text = str(error).replace(str(path), "the table")
+        raise InvalidRequest([("table", text if "needs pyarrow" in text else "can't be read in its form")]) from None
+    if len(set(table.names)) != len(table.names):
+        raise InvalidRequest([("table", "has two columns of one name")])
+    names = [column.name for column in model.manifest.inputs]
+    missing = [name for name in names if name not in table.names]
+    if missing:
+        raise InvalidRequest([("table", f"has no column {', '.join(missing)}")])
+    try:
+        empty = next(table.batches(1, names, []), None) is None
+    except TableError:
+        raise InvalidRequest([("table", "has a first row that can't be read")]) from None
+    if empty:
+        raise InvalidRequest([("table", "has no rows")])
+    # Lines are counted by their ends, which the last one may lack.
+    return max(1, rows)
+
+
+async def _received(request: Request, most: int) -> bytes:
+    held = io.BytesIO()
+    async for block in request.stream():
+        if held.tell() + len(block) > most:
+            raise BodyTooLarge(f"the body is larger than {most} bytes; send a table as CSV or Parquet")
+        held.write(block)
+    return held.getvalue()
+
+
+async def _receive(request: Request, most: int, path: Path) -> None:
+    """Writes a body to a file, block by block. Raises BodyTooLarge."""
+    size = 0
+    async with await anyio.open_file(path, "wb") as file:
+        async for block in request.stream():
+            size += len(block)
+            if size > most:
+                raise BodyTooLarge(f"the table is larger than {most} bytes; split it")
+            await file.write(block)
+
+
+def _document(folder: Folder, standing: Standing) -> dict[str, Any]:
+    """What is told of a job."""
+    asked = folder.asked()
+    total, all_rows = -(-asked.rows // asked.chunk_rows), asked.rows
+    if standing.state == DONE:
+        total, all_rows = standing.chunks, standing.rows
+    # Of a result that has just been put together the parts are gone already.
+    whole = folder.result(asked.kind).exists()
+    chunks, rows = (total, all_rows) if whole else folder.done(asked.kind)
+    return {
+        "id": folder.id,
+        "state": standing.state,
+        "error": standing.error or None,
+        "model": {"name": asked.model, "version": asked.version, "digest": asked.digest},
+        "verb": "predict" if asked.options is None else "sample",
+        "options": asked.options,
+        "chunks": {"done": chunks, "of": max(total, chunks)},
+        "rows": {"done": rows, "of": max(all_rows, rows)},
+        "created": datetime.fromtimestamp(asked.created, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _created(folder: Folder, owner: str) -> float:
+    """When somebody submitted this job; 0 if it is another's, still on its way, or just removed."""
+    try:
+        asked = folder.asked()
+    except FileNotFoundError:
+        return 0.0
+    return asked.created if asked.owner == owner else 0.0
+
+
+async def _aside(work: Callable[..., T], *arguments: Any) -> T:
+    """On another thread, as disks and databases are slow; on one of few, so that all else has those it needs."""
+    try:
+        limiter = _threads.get()
+    except LookupError:
+        _threads.set(limiter := CapacityLimiter(_MOST_THREADS))
+    return await to_thread.run_sync(partial(work, *arguments), limiter=limiter)

@@ -1,0 +1,99 @@
+"""What there is of a job on disk: what was asked, the table, the parts that are done, the result.
+
+    DIRECTORY/ID/asked.json   table.csv   result.csv   result.csv.parts/
+
+Everything appears whole or not at all. Knows nothing of who works on it, or of databases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from penumbra.scoring.job import Parts
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_COMING = ".coming"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A settled question about a table: nothing in it is left open.
+
+    `options` None is a prediction, else they have a seed. `kind` is the ending of the table's name and the result's;
+    `rows` are about how many the table has, `created` is in seconds since 1970. `owner` is who asked.
+    """
+
+    owner: str
+    model: str
+    version: str
+    digest: str
+    options: Mapping[str, Any] | None
+    keep: str
+    missing: str
+    kind: str
+    rows: int
+    chunk_rows: int
+    created: float
+
+
+class Folder:
+    """One job's files."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.id = home, home.name
+
+    def asked(self) -> Asked:
+        """What was asked. Raises FileNotFoundError."""
+        return Asked(**json.loads((self.home / "asked.json").read_bytes()))
+
+    def table(self, kind: str) -> Path:
+        """The rows."""
+        return self.home / f"table{kind}"
+
+    def result(self, kind: str) -> Path:
+        """The answers, once they are all there."""
+        return self.home / f"result{kind}"
+
+    def done(self, kind: str) -> tuple[int, int]:
+        """Chunks that are done, and their rows, while the result is not there."""
+        done = Parts(self.result(kind)).done().values()
+        return len(done), sum(rows for rows, _ in done)
+
+    def remove(self) -> None:
+        """Forgets the job."""
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def accept(self, asked: Asked, directory: Path) -> Folder:
+        """Makes a job of what has come, beside its table."""
+        with (self.home / "asked.json").open("w") as file:
+            json.dump(asdict(asked), file)
+            file.flush()
+            os.fsync(file.fileno())
+        return Folder(self.home.rename(directory / self.id.removesuffix(_COMING)))
+
+
+def coming(directory: Path, name: str) -> Folder:
+    """A place for a job that is on its way; nobody sees it yet."""
+    folder = Folder(directory / f"{name}{_COMING}")
+    folder.home.mkdir(parents=True)
+    return folder
+
+
+def find(directory: Path, name: str) -> Folder | None:
+    """The job of this name, which a caller may have made up."""
+    folder = Folder(directory / name) if _ID.fullmatch(name) else None
+    return folder if folder is not None and (folder.home / "asked.json").is_file() else None
+
+
+def folders(directory: Path) -> Iterator[Folder]:
+    """All jobs, and what began to come and was left."""
+    for home in directory.iterdir():
+        if _ID.fullmatch(home.name.removesuffix(_COMING)):
+            yield Folder(home)
