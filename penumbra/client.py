@@ -1,34 +1,29 @@
 """Client and AsyncClient: two faces of one implementation.
 
-What is said and heard is decided by conversations (`asking`, `conversation`); here are the two that hold them, with
-threads and with asyncio, and the connections they need.
+What is said and heard is decided by conversations (`asking`, `conversation`), which `drivers` hold, with threads and
+with asyncio. Here is what callers see, and the connections that this needs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from penumbra import __version__, asking
 from penumbra.answers import Prediction, Sample
 from penumbra.asking import Manners
-from penumbra.conversation import Conversation, Each, Effect, Emit, Line, Open, Patience, Pause, Reply, Send
-from penumbra.events import MEDIA_TYPE
+from penumbra.conversation import Conversation, Emit, Patience
+from penumbra.drivers import held, held_async, result, result_async
 from penumbra.progress import Bar, nowhere
 from penumbra.schemas import ModelDescription, ModelEntry, SampleOptions
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 T = TypeVar("T")
 Progress = bool | Callable[[int, int], None]
-_LONGEST_CONNECT = 10.0  # seconds
 
 
 class _Face:
@@ -174,7 +169,7 @@ class Client(_Face):
         96 199.8 1.35 Progress(samples=96, of=96)
         96 199.8 1.35 None
         """
-        for step in _held(self._http, asking.stream(model, version, inputs, options, self._with(timeout))):
+        for step in held(self._http, asking.stream(model, version, inputs, options, self._with(timeout))):
             if isinstance(step, Emit):
                 yield step.value
 
@@ -190,7 +185,7 @@ class Client(_Face):
 
     def _hold(self, conversation: Conversation[T]) -> T:
         """Holds a conversation to its end, and returns its result."""
-        return cast("T", _result(self._http, conversation))
+        return result(self._http, conversation)
 
 
 class AsyncClient(_Face):
@@ -252,9 +247,9 @@ class AsyncClient(_Face):
         **options: Unpack[SampleOptions],
     ) -> AsyncIterator[Sample]:
         """See `Client.stream`."""
-        held = _held_async(self._http, asking.stream(model, version, inputs, options, self._with(timeout)))
-        async with aclosing(held):
-            async for step in held:
+        steps = held_async(self._http, asking.stream(model, version, inputs, options, self._with(timeout)))
+        async with aclosing(steps):
+            async for step in steps:
                 if isinstance(step, Emit):
                     yield step.value
 
@@ -270,7 +265,7 @@ class AsyncClient(_Face):
 
     async def _hold(self, conversation: Conversation[T]) -> T:
         """Holds a conversation to its end, and returns its result."""
-        return cast("T", await _result_async(self._http, conversation))
+        return await result_async(self._http, conversation)
 
 
 def _positive(name: str, number: int) -> int:
@@ -283,183 +278,3 @@ def _bar(progress: Progress) -> Callable[[int, int], None]:
     if callable(progress):
         return progress
     return Bar() if progress else nowhere
-
-
-def _timeouts(seconds: float | None) -> httpx.Timeout:
-    return httpx.Timeout(seconds, connect=_LONGEST_CONNECT if seconds is None else min(seconds, _LONGEST_CONNECT))
-
-
-def _built(http: httpx.Client | httpx.AsyncClient, effect: Send | Open) -> httpx.Request:
-    asked = effect.request
-    return http.build_request(
-        asked.method, asked.path, content=asked.body, headers=dict(asked.headers), timeout=_timeouts(effect.seconds)
-    )
-
-
-def _is_stream(response: httpx.Response) -> bool:
-    return response.is_success and response.headers.get("content-type", "").startswith(MEDIA_TYPE)
-
-
-# With threads
-
-
-def _held(http: httpx.Client, conversation: Conversation[Any]) -> Iterator[Any]:
-    """Does what a conversation asks for: gives what it emits, and its result last."""
-    with ExitStack() as stack:
-        stack.callback(conversation.close)
-        opened = stack.enter_context(ExitStack())
-        lines: Iterator[str] = iter(())
-        answer: Any = None
-        step: Callable[[Any], Effect] = conversation.send
-        while True:
-            try:
-                effect = step(answer)
-            except StopIteration as end:
-                yield end.value
-                return
-            step, answer = conversation.send, None
-            try:
-                match effect:
-                    case Emit():
-                        yield effect
-                    case Send():
-                        answer = _send(http, effect)
-                    case Pause():
-                        time.sleep(effect.seconds)
-                    case Each():
-                        answer = _each(http, effect)
-                    case Open():
-                        opened.close()
-                        response = http.send(_built(http, effect), stream=True)
-                        opened.callback(response.close)
-                        body = b"" if _is_stream(response) else response.read()
-                        lines = response.iter_lines()
-                        answer = Reply(response.status_code, response.headers, body)
-                    case Line():
-                        answer = next(lines, None)
-            except Exception as error:  # noqa: BLE001 - the conversation decides
-                step, answer = conversation.throw, error
-
-
-def _result(http: httpx.Client, conversation: Conversation[Any]) -> Any:
-    (result,) = _held(http, conversation)  # which emits nothing
-    return result
-
-
-def _send(http: httpx.Client, effect: Send) -> Reply:
-    """Sends a request and reads its answer; one that trickles in is late as a whole, too."""
-    end = None if effect.seconds is None else time.monotonic() + effect.seconds
-    response = http.send(_built(http, effect), stream=True)
-    chunks = []
-    with closing(response):
-        for chunk in response.iter_bytes():
-            chunks.append(chunk)
-            if end is not None and time.monotonic() > end:
-                raise TimeoutError
-    return Reply(response.status_code, response.headers, b"".join(chunks))
-
-
-def _each(http: httpx.Client, each: Each) -> list[Any]:
-    """Holds conversations on threads. A few more than can be held are kept ready, and no more are begun before that."""
-    results: list[Any] = []
-    with ThreadPoolExecutor(each.at_once) as pool:
-        pending: deque[Future[Any]] = deque()
-
-        def collect(ready: int) -> None:
-            while len(pending) > ready:
-                results.append(pending.popleft().result())
-                each.done(len(results))
-
-        try:
-            for conversation in each.conversations:
-                pending.append(pool.submit(_result, http, conversation))
-                collect(2 * each.at_once)
-            collect(0)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return results
-
-
-# With asyncio
-
-
-async def _held_async(http: httpx.AsyncClient, conversation: Conversation[Any]) -> AsyncGenerator[Any, None]:
-    """The same as `_held`, statement by statement."""
-    async with AsyncExitStack() as stack:
-        stack.callback(conversation.close)
-        opened = await stack.enter_async_context(AsyncExitStack())
-        lines: AsyncIterator[str] | None = None
-        answer: Any = None
-        step: Callable[[Any], Effect] = conversation.send
-        while True:
-            try:
-                effect = step(answer)
-            except StopIteration as end:
-                yield end.value
-                return
-            step, answer = conversation.send, None
-            try:
-                match effect:
-                    case Emit():
-                        yield effect
-                    case Send():
-                        answer = await _send_async(http, effect)
-                    case Pause():
-                        await asyncio.sleep(effect.seconds)
-                    case Each():
-                        answer = await _each_async(http, effect)
-                    case Open():
-                        await opened.aclose()
-                        async with asyncio.timeout(effect.seconds):
-                            response = await http.send(_built(http, effect), stream=True)
-                            opened.push_async_callback(response.aclose)
-                            body = b"" if _is_stream(response) else await response.aread()
-                        lines = response.aiter_lines()
-                        answer = Reply(response.status_code, response.headers, body)
-                    case Line():
-                        assert lines is not None, "a line before anything was opened. This is a bug."
-                        async with asyncio.timeout(effect.seconds):
-                            answer = await anext(lines, None)
-            except Exception as error:  # noqa: BLE001 - the conversation decides
-                step, answer = conversation.throw, error
-
-
-async def _result_async(http: httpx.AsyncClient, conversation: Conversation[Any]) -> Any:
-    (result,) = [step async for step in _held_async(http, conversation)]
-    return result
-
-
-async def _send_async(http: httpx.AsyncClient, effect: Send) -> Reply:
-    async with asyncio.timeout(effect.seconds):
-        response = await http.send(_built(http, effect))
-    return Reply(response.status_code, response.headers, response.content)
-
-
-async def _each_async(http: httpx.AsyncClient, each: Each) -> list[Any]:
-    """The same as `_each`, with tasks."""
-    results: list[Any] = []
-    places = asyncio.Semaphore(each.at_once)
-
-    async def held(conversation: Conversation[Any]) -> Any:
-        async with places:
-            return await _result_async(http, conversation)
-
-    pending: deque[asyncio.Task[Any]] = deque()
-
-    async def collect(ready: int) -> None:
-        while len(pending) > ready:
-            results.append(await pending.popleft())
-            each.done(len(results))
-
-    try:
-        for conversation in each.conversations:
-            pending.append(asyncio.create_task(held(conversation)))
-            await collect(2 * each.at_once)
-        await collect(0)
-    except BaseException:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        raise
-    return results

@@ -1,7 +1,7 @@
 """One request until it is answered: deadlines, retries, backoff. Does nothing itself, and knows no models.
 
-A conversation is a generator: it yields what is to be done, an effect, and is sent what came of it. `client` has a
-driver for threads and one for asyncio; both faces of the client share everything that is decided here.
+A conversation is a generator: it yields what is to be done, an effect, and is sent what came of it. `drivers` has one
+that holds it with threads, and one for asyncio; both faces of the client share everything that is decided here.
 """
 
 from __future__ import annotations
