@@ -284,6 +284,38 @@ class RunningClassSample(ClassSample):
     progress: Progress
 
 
+class JobProgress(BaseModel):
+    """So many are done, of about so many."""
+
+    done: int
+    of: int
+
+
+class JobDescription(BaseModel):
+    """A table that was handed in: what is done with it, and how far that is."""
+
+    id: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    error: Annotated[str | None, Field(description="Why it failed.")]
+    model: ModelReference
+    verb: Literal["sample", "predict"]
+    options: Annotated[dict[str, Any] | None, Field(description="Of the sampling, its seed among them.")]
+    chunks: JobProgress
+    rows: Annotated[JobProgress, Field(description="How many there are is an estimate until it is done.")]
+    created: Annotated[str, Field(description="When it was handed in: ISO 8601.")]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state not in ("waiting", "running")
+
+
+class JobList(BaseModel):
+    """One's own jobs, the last one first."""
+
+    jobs: list[JobDescription]
+
+
 class FieldError(BaseModel):
     """One complaint about one field."""
 

@@ -43,6 +43,7 @@ SINGLE = frozenset(
         b"transfer-encoding",
         b"inference-header-content-length",
         b"x-deadline-ms",
+        b"idempotency-key",
     )
 )
 

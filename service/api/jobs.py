@@ -6,6 +6,7 @@ Knows who asks and how it is said; nothing of how jobs are worked on.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from penumbra.schemas import SampleOptions
+from penumbra.schemas import JobDescription, JobList, SampleOptions
 from penumbra.scoring.tables import TableError, opened
 from service.access.callers import Caller
 from service.api import decoding, strict_json
@@ -70,6 +71,16 @@ _FIELDS = {
 _SUBMITTED = {
     "parameters": [
         {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in _FIELDS.items()
+    ]
+    + [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "Any text of the caller's: whoever sends it again is told of the job that came of it first, "
+            "and no second one is made.",
+        }
     ],
     "requestBody": {
         "required": True,
@@ -93,22 +104,24 @@ def router_of(settings: Settings, database: Database) -> APIRouter:
     assert settings.jobs_dir is not None, "routes of jobs without a directory. This is a bug."
     desk = _Desk(settings, settings.jobs_dir, database)
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-    for method, path, handler, errors in (
-        ("POST", "", desk.submit, (403, 404, 409, 413, 415, 422, 503)),
-        ("GET", "", desk.list_jobs, (503,)),
-        ("GET", "/{job}", desk.describe, (404, 503)),
-        ("POST", "/{job}/cancel", desk.cancel, (404, 503)),
-        ("GET", "/{job}/result", desk.result, (404, 409, 503)),
-        ("DELETE", "/{job}", desk.forget, (404, 409, 503)),
+    job: dict[str, Any] = {"model": JobDescription}
+    table = {"content": {media: {"schema": {"type": "string", "format": "binary"}} for media in _KINDS}}
+    for method, path, handler, status, told, errors in (
+        ("POST", "", desk.submit, 202, job, (403, 404, 409, 413, 415, 422, 503)),
+        ("GET", "", desk.list_jobs, 200, {"model": JobList}, (503,)),
+        ("GET", "/{job}", desk.describe, 200, job, (404, 503)),
+        ("POST", "/{job}/cancel", desk.cancel, 200, job, (404, 503)),
+        ("GET", "/{job}/result", desk.result, 200, table, (404, 409, 503)),
+        ("DELETE", "/{job}", desk.forget, 204, {}, (404, 409, 503)),
     ):
-        status = {desk.submit: 202, desk.forget: 204}.get(handler, 200)
         router.add_api_route(
             path,
             handler,
             methods=[method],
             status_code=status,
             response_model=None,
-            responses=PROBLEMS(*errors),
+            response_class=FileResponse if handler == desk.result else JSONResponse,
+            responses={status: told, **PROBLEMS(*errors)},
             openapi_extra=_SUBMITTED if handler == desk.submit else None,
         )
     return router
@@ -124,27 +137,37 @@ class _Desk:
         """Takes a table, and the question about its rows.
 
         A table as CSV, TSV or Parquet is the body, and the question stands in the query: model, version, verb (sample
-        or predict), the options of sampling, keep and missing. As JSON both are the body, the rows as inputs.
+        or predict), the options of sampling, keep and missing. As JSON both are the body, the rows as inputs. With an
+        Idempotency-Key it may be sent again: no second job comes of it.
         """
+        caller: Caller = request.state.caller
+        name = _named(caller, request.headers.get("idempotency-key"))
+        known = await _aside(files.find, self._directory, name)
+        job = known or await self._taken(request, name)
+        try:
+            # Also of one that is known: who took it may have ended before this. A second time does nothing.
+            await _aside(self._database.submit, job.id, caller.name)
+        except BaseException:
+            if known is None:
+                with anyio.CancelScope(shield=True):
+                    await _aside(job.remove)
+            raise
+        described = await _aside(self._described, job)
+        return JSONResponse(described, 202, {"Location": f"/v1/jobs/{job.id}"})
+
+    async def _taken(self, request: Request, name: str) -> Folder:
+        """A table that comes in as a job of this name, which nobody works on yet."""
         caller: Caller = request.state.caller
         active = await _aside(self._database.active, caller.name)
         if active >= self._settings.max_jobs:
             raise QueueFull(f"{active} jobs of this caller are not done yet; that is as many as may be", 60)
         folder = await _aside(files.coming, self._directory, uuid4().hex)
         try:
-            accepted = await self._accepted(request, folder)
+            return await self._accepted(request, folder, name)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await _aside(folder.remove)
             raise
-        try:
-            await _aside(self._database.submit, accepted.id, caller.name)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await _aside(accepted.remove)
-            raise
-        described = await _aside(self._described, accepted)
-        return JSONResponse(described, 202, {"Location": f"/v1/jobs/{accepted.id}"})
 
     async def list_jobs(self, request: Request) -> Response:
         """One's own jobs, the last one first."""
@@ -200,7 +223,7 @@ class _Desk:
         standings = self._database.standings([folder.id for _, folder in own])
         return [_document(folder, standings[folder.id]) for _, folder in own if folder.id in standings]
 
-    async def _accepted(self, request: Request, folder: Folder) -> Folder:
+    async def _accepted(self, request: Request, folder: Folder, name: str) -> Folder:
         """Receives the table and settles the question, or raises what is wrong with them."""
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         inference: Inference = request.app.state.inference
@@ -232,7 +255,12 @@ class _Desk:
             created=time.time(),
             **settled,
         )
-        return await _aside(folder.accept, asked, self._directory)
+        return await _aside(folder.accept, asked, self._directory, name)
+
+
+def _named(caller: Caller, key: str | None) -> str:
+    """What a job is called: always the same for one key of one caller, and never what another's is called."""
+    return uuid4().hex if key is None else hashlib.sha256(f"{caller.name}\n{key}".encode()).hexdigest()[:32]
 
 
 def _settled(

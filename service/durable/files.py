@@ -70,13 +70,23 @@ class Folder:
         """Forgets the job."""
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def accept(self, asked: Asked, directory: Path) -> Folder:
-        """Makes a job of what has come, beside its table."""
+    def accept(self, asked: Asked, directory: Path, name: str = "") -> Folder:
+        """Makes a job of what has come, beside its table; by another name, where it is given one.
+
+        Where a job of that name has come meanwhile, it is that one, and what came now is forgotten.
+        """
         with (self.home / "asked.json").open("w") as file:
             json.dump(asdict(asked), file)
             file.flush()
             os.fsync(file.fileno())
-        return Folder(self.home.rename(directory / self.id.removesuffix(_COMING)))
+        place = directory / (name or self.id.removesuffix(_COMING))
+        try:
+            return Folder(self.home.rename(place))
+        except OSError:  # a directory is replaced by no other, unless it is empty, and no job's is
+            if not place.is_dir():
+                raise
+            self.remove()
+            return Folder(place)
 
 
 def coming(directory: Path, name: str) -> Folder:

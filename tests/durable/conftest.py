@@ -42,7 +42,9 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("office")
     (directory := folder / "jobs").mkdir()
     keys = make(folder / "keys", one="infer,read", other="infer", reader="read", digits="infer:digits")
-    server = Server(jobs_dir=directory, keys_file=folder / "keys", max_jobs=20, max_job_bytes=200_000)
+    server = Server(
+        jobs_dir=directory, keys_file=folder / "keys", max_jobs=20, max_job_bytes=200_000, job_chunk_rows=64
+    )
     yield Office(server, keys, directory)
     server.stop()
 

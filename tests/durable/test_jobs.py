@@ -10,14 +10,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 
 from penumbra import Client
+from penumbra.schemas import JobDescription
 from penumbra.scoring import Job, score
 from service.durable import files
 from service.durable.database import Database, url_of
@@ -58,7 +61,7 @@ def finished(office: Office, *submitted: httpx.Response) -> list[dict[str, Any]]
 
 def test_results(office: Office, table: bytes, tmp_path: Path, start_runner: Callable[..., Runner]) -> None:
     """A table has the bytes of `penumbra score`, rows of JSON the numbers of one request, a bad row its complaint."""
-    runner = start_runner(jobs_dir=office.directory, job_chunk_rows=64)
+    runner = start_runner(jobs_dir=office.directory)
     spoilt = b"\n".join([HEAD, b",".join([b"0.1"] * 10), b"x," + b",".join([b"0.1"] * 9)])
     rows, row = finished(
         office, submit(office, table), submit_json(office, {**QUESTION, "inputs": [dict(zip(NAMES, ROW, strict=True))]})
@@ -92,6 +95,80 @@ def test_results(office: Office, table: bytes, tmp_path: Path, start_runner: Cal
     assert isinstance(drawn["options"]["seed"], int)
     assert (bad["state"], bad["error"]) == ("failed", "table.csv, row 2: age must be a number, not 'x'")
     assert is_problem(ask(office, "GET", f"/{bad['id']}/result"), 409)
+
+
+def test_forms(office: Office, table: bytes, tmp_path: Path, start_runner: Callable[..., Runner]) -> None:
+    """TSV and Parquet come back as what they were, with the bytes of `penumbra score`."""
+    frame = pd.read_csv(io.BytesIO(table))
+    frame.to_csv(tmp_path / "rows.tsv", sep="\t", index=False)
+    frame.to_parquet(tmp_path / "rows.parquet", index=False)
+    media = {".tsv": "text/tab-separated-values", ".parquet": "application/vnd.apache.parquet"}
+    runner = start_runner(jobs_dir=office.directory)
+    told = finished(
+        office,
+        *(submit(office, (tmp_path / f"rows{kind}").read_bytes(), kind=named) for kind, named in media.items()),
+    )
+    runner.stop()
+    for (kind, named), job in zip(media.items(), told, strict=True):
+        assert (job["rows"], job["chunks"]) == ({"done": 610, "of": 610}, {"done": 10, "of": 10})
+        got = ask(office, "GET", f"/{job['id']}/result")
+        assert got.headers["content-type"].partition(";")[0] == named
+        assert kind in got.headers["content-disposition"]
+        out = tmp_path / f"out{kind}"
+        with Client(office.server.url, api_key=office.keys["one"]) as client:
+            asked = Job("diabetes", options={"samples": 20, "seed": 7}, batch_rows=64)
+            score(client, asked, tmp_path / f"rows{kind}", out)
+        assert got.content == out.read_bytes()
+    read = pd.read_parquet(io.BytesIO(got.content))
+    assert list(read)[:2] == ["note", "progression_mean"]
+    assert read["progression_mean"].dtype == "float64"
+
+
+def test_asked_again(office: Office, table: bytes) -> None:
+    """With one key of the caller's there is one job, however often and however closely it is asked for."""
+
+    def again(key: str, caller: str = "one") -> str:
+        headers = {**bearer(office.keys[caller]), "Content-Type": "text/csv", "Idempotency-Key": key}
+        answer = office.server.client.post("/v1/jobs", params=QUESTION, headers=headers, content=table)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+        return str(answer.json()["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        [job] = set(pool.map(again, ["a key"] * 8))
+    assert again("a key") == job
+    others = {again("another"): "one", again(""): "one", again("a key", caller="other"): "other"}
+    assert len({job, *others}) == 4
+    listed = [each["id"] for each in ask(office, "GET", "").json()["jobs"]]
+    assert listed.count(job) == 1
+    assert not list(office.directory.glob("*.coming"))
+    ask(office, "POST", f"/{job}/cancel")
+    assert again("a key") == job
+    assert ask(office, "GET", f"/{job}").json()["state"] == "cancelled"
+    for each, caller in {job: "one", **others}.items():
+        ask(office, "POST", f"/{each}/cancel", key=caller)
+        assert ask(office, "DELETE", f"/{each}", key=caller).status_code == 204
+    assert again("a key") == job, "what was forgotten may be asked for anew"
+    ask(office, "POST", f"/{job}/cancel")
+
+
+def test_described(office: Office) -> None:
+    """The OpenAPI document says what is answered, and by which key it may be asked again."""
+    paths = office.server.client.get("/openapi.json").json()["paths"]
+    told = {"$ref": "#/components/schemas/JobDescription"}
+    for path, verb, status in (("", "post", "202"), ("/{job}", "get", "200"), ("/{job}/cancel", "post", "200")):
+        answer = paths[f"/v1/jobs{path}"][verb]["responses"][status]
+        assert answer["content"] == {"application/json": {"schema": told}}
+    assert set(paths["/v1/jobs/{job}/result"]["get"]["responses"]["200"]["content"]) == {
+        "text/csv", "text/tab-separated-values", "application/vnd.apache.parquet",
+    }  # fmt: skip
+    headers = [each["name"] for each in paths["/v1/jobs"]["post"]["parameters"] if each["in"] == "header"]
+    assert headers == ["Idempotency-Key"]
+    sent = submit_json(office, {**QUESTION, "inputs": [ROW]})
+    described = JobDescription.model_validate_json(sent.content)
+    assert described.model_dump() == sent.json()
+    assert not described.has_ended
+    ask(office, "POST", f"/{described.id}/cancel")
 
 
 def test_no_pickle_is_written(office: Office, table: bytes, start_runner: Callable[..., Runner]) -> None:
