@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penumbra.errors import ConnectionFailed as ConnectionFailed
     from penumbra.errors import DeadlineExceeded as DeadlineExceeded
     from penumbra.errors import InvalidRequest as InvalidRequest
+    from penumbra.errors import JobFailed as JobFailed
     from penumbra.errors import ModelChanged as ModelChanged
     from penumbra.errors import NotApplicable as NotApplicable
     from penumbra.errors import PenumbraError as PenumbraError
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
     from penumbra.errors import ServiceFailed as ServiceFailed
     from penumbra.errors import Unavailable as Unavailable
     from penumbra.errors import UnexpectedAnswer as UnexpectedAnswer
+    from penumbra.errors import UnknownJob as UnknownJob
     from penumbra.errors import UnknownModel as UnknownModel
+    from penumbra.jobs import AsyncJob as AsyncJob
+    from penumbra.jobs import Job as Job
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("AsyncClient", "Client"), "client"),
+    **dict.fromkeys(("AsyncJob", "Job"), "jobs"),
     "Patience": "conversation",
     **dict.fromkeys(
         ("ClassPrediction", "ClassSample", "Prediction", "RegressionPrediction", "RegressionSample", "Sample"),
@@ -48,6 +53,7 @@ _HOMES = {
             "ConnectionFailed",
             "DeadlineExceeded",
             "InvalidRequest",
+            "JobFailed",
             "ModelChanged",
             "NotApplicable",
             "PenumbraError",
@@ -55,6 +61,7 @@ _HOMES = {
             "ServiceFailed",
             "Unavailable",
             "UnexpectedAnswer",
+            "UnknownJob",
             "UnknownModel",
         ),
         "errors",

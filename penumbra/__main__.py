@@ -1,4 +1,7 @@
-"""The command line: `penumbra models · model · predict · sample · score`. Says what it is told; decides nothing."""
+"""The command line: `penumbra models · model · predict · sample · score · jobs · job`. Says what it is told.
+
+Decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"penumbra: {error}", sys.stderr)
         return 1
     except KeyboardInterrupt:
-        hint = "; run the same command again to go on from here" if given.command == "score" else ""
+        goes_on = given.command in ("score", "job result")
+        hint = "; run the same command again to go on from here" if goes_on else ""
         _say(f"\npenumbra: stopped{hint}", sys.stderr)
         return 130
     return 0
@@ -68,8 +72,6 @@ def _score(client: Any, given: argparse.Namespace) -> None:
     from penumbra.scoring import Job, score
 
     options = _options(given)
-    if given.predict and options:
-        raise ValueError(f"--predict asks no samples: leave out --{min(options).replace('_', '-')}")
     job = Job(
         model=given.model,
         version=given.version,
@@ -115,10 +117,64 @@ _OPTIONS = ("samples", "seed", "first_sample", "interval", "quantiles", "dropout
 
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in _OPTIONS if getattr(given, name) is not None}
+    options = {name: getattr(given, name) for name in _OPTIONS if getattr(given, name) is not None}
+    if options and getattr(given, "predict", False):
+        raise ValueError(f"--predict asks no samples: leave out --{min(options).replace('_', '-')}")
+    return options
 
 
-COMMANDS = {"models": _models, "model": _model, "predict": _predict, "sample": _sample, "score": _score}
+def _jobs(client: Any, given: argparse.Namespace) -> None:
+    told = [each.told for each in client.jobs()]
+    _answer(given, lambda: {"jobs": [each.model_dump() for each in told]}, lambda show: show.jobs(told))
+
+
+def _submit(client: Any, given: argparse.Namespace) -> None:
+    verb = "predict" if given.predict else "sample"
+    job = client.submit(
+        given.model, given.file,
+        version=given.version, verb=verb, keep=given.keep, missing=given.missing, **_options(given),
+    )  # fmt: skip
+    _answer(given, job.told.model_dump, lambda _: job.id)
+    seed = (job.told.options or {}).get("seed")
+    about = [f"about {job.told.rows.of:,} rows", *([] if seed is None else [f"seed {seed}"])]
+    _say(f"{'; '.join(about)}; penumbra job result {job.id} -o OUT waits for them", sys.stderr)
+
+
+def _status(client: Any, given: argparse.Namespace) -> None:
+    _tell(given, client.job(given.job).told)
+
+
+def _result(client: Any, given: argparse.Namespace) -> None:
+    job = client.job(given.job)
+    out = job.result(given.out, progress=True)
+    _say(f"{job.told.rows.done:,} rows in {out}", sys.stderr)
+
+
+def _cancel(client: Any, given: argparse.Namespace) -> None:
+    _tell(given, client.job(given.job).cancel())
+
+
+def _forget(client: Any, given: argparse.Namespace) -> None:
+    client.job(given.job).forget()
+
+
+def _tell(given: argparse.Namespace, told: Any) -> None:
+    _answer(given, told.model_dump, lambda show: show.job(told))
+
+
+COMMANDS = {
+    "models": _models,
+    "model": _model,
+    "predict": _predict,
+    "sample": _sample,
+    "score": _score,
+    "jobs": _jobs,
+    "job submit": _submit,
+    "job status": _status,
+    "job result": _result,
+    "job cancel": _cancel,
+    "job forget": _forget,
+}
 
 
 def _rows(words: Sequence[str]) -> Any:

@@ -65,13 +65,13 @@ Progress = Callable[[int, int], None]
 def models(manners: Manners) -> Conversation[list[ModelEntry]]:
     """The list of models."""
     reply = yield from call(Request("GET", "/v1/models"), manners.patience)
-    return _parsed(reply, lambda body: ModelList.model_validate_json(body).models)
+    return parsed(reply, lambda body: ModelList.model_validate_json(body).models)
 
 
 def model(name: str, version: str | None, manners: Manners) -> Conversation[ModelDescription]:
     """The description of a version."""
     reply = yield from call(Request("GET", _path("v1", name, version)), manners.patience)
-    return _parsed(reply, ModelDescription.model_validate_json)
+    return parsed(reply, ModelDescription.model_validate_json)
 
 
 def predict(
@@ -161,7 +161,7 @@ def _ask(question: Question, manners: Manners, progress: Progress) -> Conversati
     if not large and rows.count <= (manners.chunk_rows or rows.count):
         reply = yield from call(as_json(question, verb_path(question)), manners.patience)
         progress(rows.count, rows.count)
-        return _parsed(reply, lambda body: _read_json(question, body))
+        return parsed(reply, lambda body: _read_json(question, body))
     # Names in order, a version that stays the same, and how wide the answer will be.
     known = yield from model(question.model, question.version, manners)
     question = question._replace(version=known.version, rows=rows.ordered(known.input_names))
@@ -199,13 +199,13 @@ def _ask_chunk(
     """The answer to a chunk, as bytes where the model is known."""
     if known is None:
         reply = yield from call(as_json(question, verb_path(question)), manners.patience)
-        return _parsed(reply, lambda body: _read_json(question, body))
+        return parsed(reply, lambda body: _read_json(question, body))
     body, headers = tensors.spell(question.rows, question.options or {})
     path = f"{_path('v2', question.model, question.version)}/infer"
     reply = yield from call(Request("POST", path, body, headers), manners.patience)
     head = reply.headers.get(tensors.LENGTH_HEADER, "")
     quantiles = (question.options or {}).get("quantiles", ())
-    return _parsed(reply, lambda body: tensors.read(body, head, quantiles, known.set_labels))
+    return parsed(reply, lambda body: tensors.read(body, head, quantiles, known.set_labels))
 
 
 def _chunk_rows(question: Question, known: ModelDescription) -> int:
@@ -247,7 +247,7 @@ def _read_json(question: Question, body: bytes) -> Prediction | Sample:
     return answers.prediction(fields) if question.options is None else answers.sample(fields)
 
 
-def _parsed(reply: Reply, read: Callable[[bytes], T]) -> T:
+def parsed(reply: Reply, read: Callable[[bytes], T]) -> T:
     """What a good reply says. Raises UnexpectedAnswer where it is none of the service's: a proxy's page, mostly."""
     try:
         return read(reply.body)

@@ -6,24 +6,25 @@ with asyncio. Here is what callers see, and the connections that this needs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from penumbra import __version__, asking
+from penumbra import __version__, asking, following
 from penumbra.answers import Prediction, Sample
 from penumbra.asking import Manners
 from penumbra.conversation import Conversation, Emit, Patience
 from penumbra.drivers import held, held_async, result, result_async
-from penumbra.progress import Bar, nowhere
+from penumbra.following import Keep, Missing, Verb
+from penumbra.jobs import AsyncJob, Job
+from penumbra.progress import Progress, shown
 from penumbra.schemas import ModelDescription, ModelEntry, SampleOptions
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 T = TypeVar("T")
-Progress = bool | Callable[[int, int], None]
 
 
 class _Face:
@@ -123,7 +124,7 @@ class Client(_Face):
         >>> client.predict("diabetes", [row]).mean.round(1)
         array([[198.3]])
         """
-        return self._hold(asking.predict(model, version, inputs, self._with(timeout), _bar(progress)))
+        return self._hold(asking.predict(model, version, inputs, self._with(timeout), shown(progress)))
 
     def sample(
         self,
@@ -145,7 +146,7 @@ class Client(_Face):
         >>> answer.mean.round(1), answer.epistemic_std.round(1), answer.aleatoric_std.round(1)
         (array([[199.9]]), array([[13.1]]), array([[58.6]]))
         """
-        return self._hold(asking.sample(model, version, inputs, options, self._with(timeout), _bar(progress)))
+        return self._hold(asking.sample(model, version, inputs, options, self._with(timeout), shown(progress)))
 
     def stream(
         self,
@@ -172,6 +173,44 @@ class Client(_Face):
         for step in held(self._http, asking.stream(model, version, inputs, options, self._with(timeout))):
             if isinstance(step, Emit):
                 yield step.value
+
+    def submit(
+        self,
+        model: str,
+        table: Any,
+        *,
+        version: str | None = None,
+        verb: Verb = "sample",
+        keep: Keep = "others",
+        missing: Missing = "fail",
+        timeout: float | None = None,
+        **options: Unpack[SampleOptions],
+    ) -> Job:
+        """Hands a table in that takes longer than a request may; the service scores it in the background: a Job.
+
+        `table` is the path of a file (.csv, .tsv or .parquet), whose columns are found by the model's names, or rows
+        as in `predict`. `verb` says what is asked, `options` are those of `sample`, but for `return_draws` and targets.
+        `keep`: which other columns are carried along; `missing`: rows with a number missing make the job "fail", or
+        stay "blank". The table must have been taken within `timeout`; what it takes after that is `Job.wait`'s.
+
+            job = client.submit("diabetes", "patients.csv", samples=100, seed=7)
+            job.result("scored.csv", progress=True)
+
+        Raises NotApplicable where the service takes no jobs, and Unavailable where it has too many of this caller's.
+        """
+        manners = self._with(timeout)
+        conversation = following.submit(
+            model, version, table, options, verb=verb, keep=keep, missing=missing, manners=manners
+        )
+        return Job(self._http, self._manners, self._hold(conversation))
+
+    def job(self, job: str, *, timeout: float | None = None) -> Job:
+        """The job of this id, whoever handed it in with this client's key. Raises UnknownJob."""
+        return Job(self._http, self._manners, self._hold(following.job(job, self._with(timeout))))
+
+    def jobs(self, *, timeout: float | None = None) -> list[Job]:
+        """All jobs that were handed in with this client's key and are kept, the last one first."""
+        return [Job(self._http, self._manners, told) for told in self._hold(following.jobs(self._with(timeout)))]
 
     def close(self) -> None:
         """Closes the connections."""
@@ -222,7 +261,7 @@ class AsyncClient(_Face):
         progress: Progress = False,
     ) -> Prediction:
         """See `Client.predict`."""
-        return await self._hold(asking.predict(model, version, inputs, self._with(timeout), _bar(progress)))
+        return await self._hold(asking.predict(model, version, inputs, self._with(timeout), shown(progress)))
 
     async def sample(
         self,
@@ -235,7 +274,7 @@ class AsyncClient(_Face):
         **options: Unpack[SampleOptions],
     ) -> Sample:
         """See `Client.sample`."""
-        return await self._hold(asking.sample(model, version, inputs, options, self._with(timeout), _bar(progress)))
+        return await self._hold(asking.sample(model, version, inputs, options, self._with(timeout), shown(progress)))
 
     async def stream(
         self,
@@ -252,6 +291,34 @@ class AsyncClient(_Face):
             async for step in steps:
                 if isinstance(step, Emit):
                     yield step.value
+
+    async def submit(
+        self,
+        model: str,
+        table: Any,
+        *,
+        version: str | None = None,
+        verb: Verb = "sample",
+        keep: Keep = "others",
+        missing: Missing = "fail",
+        timeout: float | None = None,
+        **options: Unpack[SampleOptions],
+    ) -> AsyncJob:
+        """See `Client.submit`."""
+        manners = self._with(timeout)
+        conversation = following.submit(
+            model, version, table, options, verb=verb, keep=keep, missing=missing, manners=manners
+        )
+        return AsyncJob(self._http, self._manners, await self._hold(conversation))
+
+    async def job(self, job: str, *, timeout: float | None = None) -> AsyncJob:
+        """See `Client.job`."""
+        return AsyncJob(self._http, self._manners, await self._hold(following.job(job, self._with(timeout))))
+
+    async def jobs(self, *, timeout: float | None = None) -> list[AsyncJob]:
+        """See `Client.jobs`."""
+        found = await self._hold(following.jobs(self._with(timeout)))
+        return [AsyncJob(self._http, self._manners, told) for told in found]
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -272,9 +339,3 @@ def _positive(name: str, number: int) -> int:
     if number < 1:
         raise ValueError(f"{name} must be at least 1")
     return number
-
-
-def _bar(progress: Progress) -> Callable[[int, int], None]:
-    if callable(progress):
-        return progress
-    return Bar() if progress else nowhere

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,11 +26,15 @@ _OF_GATEWAYS = (500, 504)
 
 
 class Request(NamedTuple):
-    """What is sent. All requests of this client are pure functions of what they say, so that each may be repeated."""
+    """What is sent; as its body a file may stand for what is in it.
+
+    All requests of this client may be repeated: they are pure functions of what they say, or carry a key by which the
+    service knows that it has done this before.
+    """
 
     method: str
     path: str
-    body: bytes | None = None
+    body: bytes | Path | None = None
     headers: Mapping[str, str] = {}
 
 
@@ -44,7 +49,7 @@ class Reply(NamedTuple):
 class Send(NamedTuple):
     """Effect: send, and read the whole answer within so many seconds → Reply.
 
-    Raises httpx.RequestError or TimeoutError, as `Open` and `Line` do.
+    Raises httpx.RequestError or TimeoutError, as `Open`, `Line` and `Save` do.
     """
 
     request: Request
@@ -62,6 +67,18 @@ class Line(NamedTuple):
     """Effect: the next line of what was opened last, within so many seconds → str, or None at its end."""
 
     seconds: float | None
+
+
+class Save(NamedTuple):
+    """Effect: send, and write what comes to a file, which appears whole or not at all → Reply, its body left out.
+
+    `place` says which file, by the answer's headers, or raises. Each part of it may take so many seconds. What is no
+    2xx goes to no file, and has its body.
+    """
+
+    request: Request
+    seconds: float | None
+    place: Callable[[Mapping[str, str]], Path]
 
 
 class Pause(NamedTuple):
@@ -84,7 +101,7 @@ class Each(NamedTuple):
     done: Callable[[int], None]  # is told the number of each one that has ended
 
 
-Effect = Send | Open | Line | Pause | Emit | Each
+Effect = Send | Open | Line | Save | Pause | Emit | Each
 T = TypeVar("T")
 Conversation = Generator[Effect, Any, T]
 

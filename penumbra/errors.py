@@ -2,9 +2,11 @@
 
 PenumbraError
 ├── InvalidRequest        rows, options or sizes that can't be answered as they stand  (400, 413, 415, 422, 431)
-│   └── NotApplicable     the model can't answer this kind of question  (409)
+│   └── NotApplicable     the model can't answer this kind of question, or the job has not come so far  (409)
 ├── AccessDenied          no key, an unknown key, or a key that may not do this  (401, 403)
 ├── UnknownModel          no such model or version  (404)
+├── UnknownJob            no such job of this caller's, or not any more  (404)
+├── JobFailed             a job has ended, and has no result
 ├── Unavailable           not now: asked again as long as there was time, and still not  (429, 502, 503)
 │   └── RateLimited       more requests than this caller may make  (429)
 ├── DeadlineExceeded      no answer within the timeout  (504)
@@ -21,7 +23,7 @@ from http import HTTPStatus
 
 from pydantic import BaseModel, ValidationError
 
-from penumbra.schemas import Problem
+from penumbra.schemas import JobDescription, Problem
 
 _QUOTED = 200  # characters of an answer that isn't a problem
 
@@ -59,7 +61,7 @@ class InvalidRequest(PenumbraError, ValueError):
 
 
 class NotApplicable(InvalidRequest):
-    """The model can't answer this kind of question: it has no active dropout, or no members."""
+    """What is asked does not apply: the model has no active dropout, or no members; the job has not ended, or has."""
 
 
 class AccessDenied(PenumbraError):
@@ -68,6 +70,18 @@ class AccessDenied(PenumbraError):
 
 class UnknownModel(PenumbraError, LookupError):
     """No such model or version."""
+
+
+class UnknownJob(PenumbraError, LookupError):
+    """No such job of this caller's, or not any more."""
+
+
+class JobFailed(PenumbraError):
+    """A job has ended without a result: `job` says whether it was cancelled, or why it failed."""
+
+    def __init__(self, job: JobDescription) -> None:
+        super().__init__(f"the job failed: {job.error}" if job.error else f"the job was {job.state}")
+        self.job = job
 
 
 class Unavailable(PenumbraError):
@@ -109,12 +123,16 @@ _KINDS: dict[int, type[PenumbraError]] = {
     **dict.fromkeys((502, 503), Unavailable),
     504: DeadlineExceeded,
 }
+# Where the status alone does not say what is missing.
+_UNKNOWN_JOB = "urn:penumbra:problem:unknown-job"
 
 
 def of_answer(status: int, body: bytes, request_id: str, retry_after: float | None = None) -> PenumbraError:
     """The error that an HTTP answer is. A body that isn't the service's is quoted, in short: it may be a proxy's."""
     kind = _KINDS.get(status, ServiceFailed if status >= HTTPStatus.INTERNAL_SERVER_ERROR else UnexpectedAnswer)
     problem = problem_of(body) or _of_protocol(status, body, request_id)
+    if problem and problem.type == _UNKNOWN_JOB:
+        kind = UnknownJob
     error = kind(_told(problem) if problem else _quoted(status, body))
     error.problem, error.status = problem, status
     if isinstance(error, InvalidRequest) and problem:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TextIO
 
+# What callers may ask for: a line on the terminal or none, or a function that is told rows that are done, and all.
+Progress = bool | Callable[[int, int], None]
 _WIDTH = 24
 _EVERY = 0.1  # seconds between two drawings
 
@@ -58,6 +60,13 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def shown(progress: Progress, *, before: int = 0) -> Callable[[int, int], None]:
+    """Who is to be told; `before` as in `Bar`."""
+    if callable(progress):
+        return progress
+    return Bar(before=before) if progress else nowhere
 
 
 def nowhere(_done: int, _total: int) -> None:

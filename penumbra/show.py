@@ -18,7 +18,7 @@ from penumbra.answers import (
     RegressionSample,
     Sample,
 )
-from penumbra.schemas import ModelDescription, ModelEntry
+from penumbra.schemas import JobDescription, ModelDescription, ModelEntry
 
 _BAR = 20
 _MOST_CLASSES = 3
@@ -48,6 +48,23 @@ def model(known: ModelDescription) -> str:
         rows.append([column["name"], _number(low), _number(high), column.get("units") or ""])
     word = "classes" if known.task == "classification" else "outputs"
     return f"{head}\n\n{_aligned(rows)}\n\n{word}: {', '.join(known.output_names)}"
+
+
+def jobs(told: Sequence[JobDescription]) -> str:
+    """Jobs, a line for each."""
+    rows = [["job", "state", "model", "rows", "of", "handed in"]]
+    for each in told:
+        name = f"{each.model.name} {each.model.version}"
+        rows.append([each.id, each.state, name, f"{each.rows.done:,}", f"{each.rows.of:,}", each.created[:16]])
+    return _aligned(rows)
+
+
+def job(told: JobDescription) -> str:
+    """How far a job is, why it failed, and what it asks."""
+    options = ", ".join(f"{name} {value}" for name, value in (told.options or {}).items())
+    asked = f"{told.verb} · {options}" if options else told.verb
+    why = f"\n\n{told.error}" if told.error else ""
+    return f"{jobs([told])}\n\n{asked}{why}"
 
 
 def prediction(answer: Prediction, names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from penumbra import __version__
 
@@ -19,6 +20,7 @@ Ask a Penumbra service for predictions, and how far to trust them.
   penumbra predict diabetes 0.04,0.05,0.06,…         the full network's answer to a row
   penumbra sample diabetes 0.04,0.05,0.06,… -s 100   a hundred thinned networks: the same, with its uncertainty
   penumbra score diabetes rows.csv -o answers.csv    a whole file, however large
+  penumbra job submit diabetes rows.csv              the same in the background: hand it in, fetch it later
 """
 _ENVIRONMENT = """\
 The service is at PENUMBRA_URL (http://127.0.0.1:8000 by default); a key, where it wants one, is PENUMBRA_API_KEY.
@@ -49,6 +51,30 @@ a place that all of them see: a shared directory, or a URL such as s3://BUCKET/r
   penumbra score diabetes rows.csv -o answers.csv --predict           the full network, deterministic
   penumbra score diabetes rows.csv -o answers.parquet -s 100 --seed 7  a hundred samples for each row
 """
+_JOBS = """\
+A job is a table that the service scores in the background; it lasts whatever becomes of whoever handed it in. It needs
+a service with a directory for jobs, which says so otherwise.
+
+  penumbra job submit diabetes rows.csv -s 100 --seed 7   prints the job's id
+  penumbra job status ID                                  how far it is
+  penumbra job result ID -o answers.csv                   waits until it is done, and fetches the result
+  penumbra job cancel ID                                  stops it
+  penumbra job forget ID                                  removes it, once it has ended
+  penumbra jobs                                           all of yours, the last one first
+"""
+_SUBMIT = """\
+Prints the job's id, for other programs to keep:
+
+  id=$(penumbra job submit diabetes rows.csv -s 100 --seed 7)
+  penumbra job result "$id" -o answers.csv
+
+The table is .csv, .tsv or .parquet; the result has the same form, and a row for each row. Columns are found by the
+model's names, others are carried along.
+"""
+_RESULT = """\
+Waits until the job is done, with a line that says how far it is; interrupted, it can be asked again. The file appears
+whole or not at all. Its name ends like that of the table that was handed in.
+"""
 
 
 def parser(run: Mapping[str, Callable[..., None]]) -> argparse.ArgumentParser:
@@ -57,17 +83,19 @@ def parser(run: Mapping[str, Callable[..., None]]) -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"penumbra {__version__}")
     made.set_defaults(run=None)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    of_jobs: Any = None
 
     def command(name: str, told: str, epilog: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        one = commands.add_parser(
-            name,
+        group, _, last = name.rpartition(" ")
+        one: argparse.ArgumentParser = (of_jobs if group else commands).add_parser(
+            last,
             help=told,
             description=f"{told[0].upper()}{told[1:]}.",
             epilog=epilog + _ENVIRONMENT,
             formatter_class=_PLAIN,
             parents=[*parents, _where()],
         )
-        one.set_defaults(run=run[name])
+        one.set_defaults(run=run[name], command=name)
         return one
 
     command("models", "list the models", "", _shown())
@@ -76,6 +104,17 @@ def parser(run: Mapping[str, Callable[..., None]]) -> argparse.ArgumentParser:
     about = f"{_ROWS.format(verb='sample')}\n{_SEED}"
     _sampling(command("sample", "ask a committee of thinned networks", about, _named(), _rows(), _shown()))
     _scoring(command("score", "score a whole file", f"{_SCORE}\n{_SEED}", _named()))
+    command("jobs", "list your jobs", _JOBS, _shown())
+    job = commands.add_parser(
+        "job", help="a table scored in the background", epilog=_JOBS + _ENVIRONMENT, formatter_class=_PLAIN
+    )
+    of_jobs = job.add_subparsers(metavar="VERB", title="verbs", required=True)
+    _table(command("job submit", "hand in a table", f"{_SUBMIT}\n{_SEED}", _named(), _shown()))
+    command("job status", "how far it is", "", _job(), _shown())
+    out = command("job result", "wait for it, and fetch the result", _RESULT, _job())
+    out.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="the file: .csv, .tsv or .parquet")
+    command("job cancel", "stop it before its next chunk of rows", "", _job(), _shown())
+    command("job forget", "remove it and its result, once it has ended", "", _job())
     return made
 
 
@@ -105,15 +144,33 @@ def _rows() -> argparse.ArgumentParser:
     return part
 
 
-def _scoring(parser: argparse.ArgumentParser) -> None:
+def _job() -> argparse.ArgumentParser:
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("job", metavar="ID", help="what penumbra job submit printed; penumbra jobs lists them")
+    return part
+
+
+def _table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the table: .csv, .tsv or .parquet")
+    _columns(parser)
+    _sampling(parser)
+
+
+def _columns(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a table, and what becomes of its columns."""
     add = parser.add_argument
-    add("file", type=_file, metavar="FILE", help="the table: .csv, .tsv or .parquet; a URL of a .parquet in a store")
-    add("-o", "--out", type=Path, required=True, metavar="OUT", help="the result: .csv, .tsv or .parquet")
     add("--predict", action="store_true", help="ask the full network instead of a committee")
     add("--keep", choices=("others", "all", "none"), default="others", help="columns to carry along (others)")
     add(
         "--missing", choices=("fail", "blank"), default="fail", help="what becomes of rows with a number missing (fail)"
     )
+
+
+def _scoring(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=_file, metavar="FILE", help="the table: .csv, .tsv or .parquet; a URL of a .parquet in a store")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="the result: .csv, .tsv or .parquet")
+    _columns(parser)
     add("--prefix", default="", metavar="TEXT", help="before the names of the answers' columns")
     add("--restart", action="store_true", help="begin anew, whatever is there")
     add(

@@ -103,6 +103,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["score", "diabetes", "none.csv", "-o", "out.csv", "--predict", "--seed", "1"], 1, "--predict asks no samples"),
     (["score", "diabetes", "none.csv"], 2, "required: -o/--out"),
     (["score", "diabetes", "none.csv", "-o", "x.csv", "--batch-rows", "0"], 2, "must be at least 1"),
+    (["jobs"], 1, "this service takes no jobs: it has no directory for them"),
+    (["job", "submit", "diabetes", "rows.xls"], 1, "rows.xls must end in .csv, .tsv or .parquet"),
+    (["job", "submit", "diabetes", "rows.csv", "--predict", "-s", "3"], 1, "leave out --samples"),
+    (["job", "result", "0"], 2, "required: -o/--out"),
+    (["job"], 2, "required: VERB"),
     (["sampel", "diabetes", ROW], 2, "invalid choice: 'sampel'"),
 ]
 
@@ -120,7 +125,11 @@ def test_mistakes_are_told_in_one_line(run: Any, monkeypatch: Any, words: list[s
     assert code == 2 or re.fullmatch(r"penumbra: [^\n]+\n", err)
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), *((name, "--help") for name in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--help",), ("job", "--help"), *((*name.split(), "--help") for name in COMMANDS)],
+    ids=" ".join,
+)
 def test_help_teaches(run: Any, words: tuple[str, ...]) -> None:
     """Each command says what it is for, explains every option, and where rows go in shows some."""
     code, out, _ = run(*words)

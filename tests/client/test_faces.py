@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 
 import penumbra
-from penumbra import AsyncClient, Client, errors
+from penumbra import AsyncClient, AsyncJob, Client, Job, errors
 from tests.docs.test_examples import at
 
-METHODS = ("models", "model", "predict", "sample", "stream", "close")
+METHODS = {
+    Client: ("models", "model", "predict", "sample", "stream", "submit", "job", "jobs", "close"),
+    Job: ("status", "wait", "result", "cancel", "forget"),
+}
 # But for the one that needs Ray, and has no examples.
 MODULES = [
     name
@@ -30,14 +34,16 @@ def public(kind: type) -> dict[str, Any]:
     return {name: found for name, found in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
 
-def test_both_faces_have_the_same_methods() -> None:
+@pytest.mark.parametrize(("kind", "asynchronous"), [(Client, AsyncClient), (Job, AsyncJob)])
+def test_both_faces_have_the_same_methods(kind: type, asynchronous: type) -> None:
     """Names, parameters, defaults and types; the asynchronous ones are coroutines, or generators of the same."""
-    sync, other = public(Client), public(AsyncClient)
-    assert set(sync) == set(other) == set(METHODS)
+    sync, other = public(kind), public(asynchronous)
+    assert set(sync) == set(other) == set(METHODS[kind])
     for name, method in sync.items():
         mine, theirs = inspect.signature(method), inspect.signature(other[name])
         assert mine.parameters == theirs.parameters, name
-        assert str(theirs.return_annotation) == str(mine.return_annotation).replace("Iterator", "AsyncIterator")
+        returned = re.sub(r"\b(Iterator|Job)\b", r"Async\1", str(mine.return_annotation))
+        assert str(theirs.return_annotation) == returned
         assert inspect.iscoroutinefunction(other[name]) != inspect.isasyncgenfunction(other[name])
         assert method.__doc__
         assert other[name].__doc__
