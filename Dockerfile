@@ -35,7 +35,8 @@ FROM python:3.11-slim-bookworm
 RUN rm -rf /usr/local/bin/pip* /usr/bin/pip* /usr/local/lib/python3*/site-packages/* /usr/lib/python3/dist-packages/* \
       /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip \
  && python -m compileall -q -x '/(test|idlelib|lib2to3|turtledemo)/' "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
- && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin penumbra
+ && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin penumbra \
+ && install --directory --owner 10001 --group 10001 --mode 700 /jobs
 COPY --from=build /opt/penumbra /opt/penumbra
 COPY --from=source /app /app
 COPY --from=source /store /store

@@ -42,7 +42,7 @@ def test_every_service_is_hardened(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"penumbra"}))
+@pytest.mark.parametrize("name", sorted(name for name, service in SERVICES.items() if "build" not in service))
 def test_images_of_others_have_a_version(name: str) -> None:
     """The same file runs the same things tomorrow."""
     assert re.search(r":v?\d+\.\d+", SERVICES[name]["image"])
@@ -52,6 +52,7 @@ def test_only_the_service_runs_by_default() -> None:
     """Everything else is asked for by a profile."""
     assert {name: service.get("profiles", []) for name, service in SERVICES.items()} == {
         "penumbra": [],
+        "jobs": ["jobs"],
         "prometheus": ["observe"],
         "grafana": ["observe"],
         "redis": ["cache"],
@@ -68,7 +69,8 @@ def test_it_has_time_to_stop() -> None:
 def test_its_settings_exist() -> None:
     """Whatever is passed to the service, here or in the Dockerfile, is a setting."""
     variables = {f"PENUMBRA_{name.upper()}" for name in Settings.model_fields}
-    assert SERVICES["penumbra"]["environment"].keys() <= variables
+    for name in ("penumbra", "jobs"):
+        assert SERVICES[name]["environment"].keys() <= variables
     assert set(re.findall(r"PENUMBRA_[A-Z_]+", DOCKERFILE)) <= variables
 
 
@@ -78,6 +80,24 @@ def test_its_health_check_is_the_images() -> None:
     assert check[0] == "CMD"
     words = ", ".join(f'"{word}"' for word in check[1:])
     assert f"CMD [{words}]" in DOCKERFILE
+
+
+def test_jobs_are_taken_and_done_in_one_place() -> None:
+    """By one image, from the same volumes: the directory that the image has for its user, and models that are read."""
+    service, worker = SERVICES["penumbra"], SERVICES["jobs"]
+    directory = worker["environment"]["PENUMBRA_JOBS_DIR"]
+    assert service["environment"]["PENUMBRA_JOBS_DIR"] == "${PENUMBRA_JOBS_DIR:-}"
+    assert f"jobs:{directory}" in service["volumes"]
+    assert worker["volumes"] == service["volumes"]
+    assert (worker["image"], worker["build"]) == (service["image"], service["build"])
+    assert worker["command"] == ["jobs"]
+    assert worker["restart"] == "unless-stopped"
+    assert "ports" not in worker
+    made = re.search(r"install --directory --owner (\d+) --group (\d+) --mode 700 (\S+)", DOCKERFILE)
+    user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
+    assert made is not None
+    assert user is not None
+    assert made.groups() == (*user.groups(), directory)
 
 
 @pytest.mark.parametrize("name", SERVICES)

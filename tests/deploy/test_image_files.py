@@ -46,7 +46,7 @@ def test_it_installs_what_serving_needs() -> None:
     command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     extras = PROJECT["project"]["optional-dependencies"]
-    assert printed == extras["serve"] + extras["redis"]
+    assert printed == extras["serve"] + extras["redis"] + extras["jobs"]
     assert f"torch=={PINS['torch']}" in printed
 
 

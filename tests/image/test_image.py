@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -37,7 +37,7 @@ def docker(*arguments: str, check: bool = True) -> str:
 class Container:
     """A running container of the image, ready to be asked."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, options: Sequence[str] = ()) -> None:
         self.id = docker(
             "run",
             "--detach",
@@ -46,6 +46,7 @@ class Container:
             "--publish",
             "127.0.0.1::8000",
             *_HARDENED,
+            *options,
             IMAGE,
             *arguments,
         )
@@ -169,6 +170,25 @@ def test_process_1_reaps_orphans(container: Container) -> None:
     )
     while container.python(f"import os; print(int(os.path.exists('/proc/{orphan}')))"):
         pass
+
+
+def test_it_works_on_jobs() -> None:
+    """Who hands a table in to one container gets what another one made of it; both with a volume that they share."""
+    volume = docker("volume", "create")
+    shared = ("--volume", f"{volume}:/jobs", "--env", "PENUMBRA_JOBS_DIR=/jobs")
+    worker = docker("run", "--detach", *shared, *_HARDENED, IMAGE, "jobs")
+    service = Container(options=shared)
+    try:
+        body = {"model": "diabetes", "verb": "predict", "inputs": [[0.0] * 10]}
+        job = service.client.post("/v1/jobs", json=body).raise_for_status().json()["id"]
+        while (state := service.client.get(f"/v1/jobs/{job}").json()["state"]) in ("waiting", "running"):
+            assert json.loads(docker("inspect", worker))[0]["State"]["Running"], docker("logs", worker)
+        assert state == "done"
+        assert service.client.get(f"/v1/jobs/{job}/result").text.startswith("progression_mean,")
+    finally:
+        docker("rm", "--force", worker, check=False)
+        service.remove()
+        docker("volume", "rm", volume, check=False)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
