@@ -36,6 +36,8 @@ PODS: dict[str, tuple[Resource, int]] = {
         ],
     ),
 }
+JOBS = FOLDER / "components" / "jobs"
+(WORKER,) = (each for path, each in FILES if path.parent == JOBS and each["kind"] == "Deployment")
 OF_OTHERS = [(path, each) for path, each in FILES if manifests.is_of_others(each)]
 ON_THEIR_OWN = [(path, each) for path, each in FILES if not manifests.is_of_others(each)]
 
@@ -88,7 +90,7 @@ def test_resources_of_others_are_valid(path: Path, resource: Resource) -> None:
 
 
 @with_kubectl
-@pytest.mark.parametrize("overlay", ["base", "full", "kserve"])
+@pytest.mark.parametrize("overlay", ["base", "full", "jobs", "kserve"])
 def test_what_is_applied_is_valid(overlay: str) -> None:
     """All that kustomize makes of it, patches included; the image is named where a registry's can be put in."""
     built = subprocess.run(["kubectl", "kustomize", FOLDER / overlay], capture_output=True, text=True, check=False)
@@ -121,10 +123,10 @@ def test_only_the_autoscaler_says_how_many() -> None:
     assert scaled["minReplicaCount"] == DEPLOYMENT["spec"]["replicas"]
 
 
-@pytest.mark.parametrize("name", PODS)
+@pytest.mark.parametrize("name", [*PODS, "jobs"])
 def test_pods_are_hardened(name: str) -> None:
     """No root, nothing to write but /tmp, no capability, no limit missing: the level "restricted", and more."""
-    spec, _ = PODS[name]
+    spec = WORKER["spec"]["template"]["spec"] if name == "jobs" else PODS[name][0]
     (container,) = spec["containers"]
     may = {**spec.get("securityContext", {}), **container["securityContext"]}
     assert may["runAsNonRoot"]
@@ -194,13 +196,47 @@ def test_it_is_asked_and_drained_together() -> None:
     """Service, budget, policies and monitors all select the pods of the Deployment."""
     labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"].items()
     selected = 0
-    for _, each in FILES:
+    for path, each in FILES:
+        if path.parent == JOBS:
+            continue
         spec = each.get("spec", {})
         selector = spec.get("podSelector") or spec.get("selector")
         if selector and each["kind"] != "PodMonitor":
             selected += 1
             assert selector.get("matchLabels", selector).items() <= labels
     assert selected >= 6
+
+
+@with_kubectl
+def test_jobs_are_taken_and_done_in_one_place() -> None:
+    """In one directory, by one database and one image; by one worker at a time, whom nobody asks."""
+    built = subprocess.run(["kubectl", "kustomize", FOLDER / "jobs"], capture_output=True, text=True, check=True)
+    made = {(each["kind"], each["metadata"]["name"]): each for each in manifests.resources(built.stdout)}
+    settings = {f"PENUMBRA_{field.upper()}" for field in Settings.model_fields}
+    shared = []
+    for name in ("penumbra", "penumbra-jobs"):
+        spec = made["Deployment", name]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        env = {each["name"]: each.get("value") or each["valueFrom"] for each in container["env"]}
+        assert env.keys() <= settings
+        mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        claim = volumes[mounts[env["PENUMBRA_JOBS_DIR"]]]["persistentVolumeClaim"]["claimName"]
+        assert made["PersistentVolumeClaim", claim]["spec"]["accessModes"] == ["ReadWriteMany"]
+        shared.append((container["image"], env["PENUMBRA_JOBS_DIR"], env["PENUMBRA_JOBS_DATABASE"], claim))
+    assert shared[0] == shared[1]
+    worker = made["Deployment", "penumbra-jobs"]["spec"]
+    assert (worker["replicas"], worker["strategy"]) == (1, {"type": "Recreate"})
+    assert worker["template"]["spec"]["containers"][0]["args"] == ["jobs"]
+    labels = worker["template"]["metadata"]["labels"]
+    assert worker["selector"]["matchLabels"].items() <= labels.items()
+    assert made["NetworkPolicy", "penumbra-jobs"]["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert made["NetworkPolicy", "penumbra-jobs"]["spec"]["ingress"] == []
+    (expression,) = made["NetworkPolicy", "penumbra-jobs-database"]["spec"]["podSelector"]["matchExpressions"]
+    both = {made["Deployment", name]["spec"]["template"]["metadata"]["labels"][expression["key"]]
+            for name in ("penumbra", "penumbra-jobs")}  # fmt: skip
+    assert set(expression["values"]) == both
+    assert not made["Service", "penumbra"]["spec"]["selector"].items() <= labels.items()
 
 
 def test_autoscalers_ask_for_metrics_that_exist() -> None:
