@@ -8,14 +8,20 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from deploy.image import slim
 from tests.docs.test_project import PINS, PROJECT, ROOT
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
+# What httpx and others use where it is; what a virtual environment loads itself; the project, where it is installed.
+NEVER_MISSED = {"brotli", "pygments", "rich", "setuptools", "penumbra"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -45,9 +51,45 @@ def test_it_installs_what_serving_needs() -> None:
     """Named in pyproject.toml, at the versions of constraints.txt."""
     command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    extras = PROJECT["project"]["optional-dependencies"]
-    assert printed == extras["serve"] + extras["redis"] + extras["jobs"]
+    project, extras = PROJECT["project"], PROJECT["project"]["optional-dependencies"]
+    assert printed == project["dependencies"] + extras["serve"] + extras["redis"] + extras["jobs"]
     assert f"torch=={PINS['torch']}" in printed
+
+
+def test_what_is_loaded_is_installed() -> None:
+    """Whatever serving and working on jobs import is named, or needed by what is named."""
+    command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    program = "import json, sys, service.serving, service.api.jobs, service.durable.runner\n"
+    program += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    listed = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    owners = metadata.packages_distributions()
+    # Some names are shared by several distributions.
+    loaded = {name: set(map(canonicalize_name, owners[name])) for name in json.loads(listed) if name in owners}
+    assert {"torch", "fastapi", "httpx", "dbos", "sqlalchemy", "psycopg"} <= loaded.keys()
+    known = needed_by([Requirement(line) for line in printed]) | NEVER_MISSED
+    assert [name for name, found in loaded.items() if not found & known] == []
+
+
+def needed_by(requirements: list[Requirement]) -> set[str]:
+    """The names of these distributions, and of all that they need."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    while requirements:
+        one = requirements.pop()
+        if str(one) in seen:
+            continue
+        seen.add(str(one))
+        found.add(canonicalize_name(one.name))
+        with suppress(metadata.PackageNotFoundError):
+            for line in metadata.requires(one.name) or []:
+                needed = Requirement(line)
+                marker = needed.marker
+                if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *one.extras)):
+                    requirements.append(needed)
+    return found
 
 
 def test_what_is_removed_is_there_and_not_needed() -> None:
