@@ -121,6 +121,15 @@ def forget(name: str, manners: Manners) -> Conversation[None]:
     yield from _answered(Request("DELETE", _path(name)), manners)
 
 
+def destination(path: str | os.PathLike[str]) -> Path:
+    """Where a result may go, before anybody waits for it. Raises InvalidRequest."""
+    place = Path(path)
+    _media(place, "path")
+    if not place.absolute().parent.is_dir():
+        raise errors.InvalidRequest.found([("path", f"there is no directory {place.parent}")])
+    return place
+
+
 def result(name: str, path: Path, manners: Manners) -> Conversation[Path]:
     """Writes the result to a file, which appears whole or not at all. Each part of it may take the patience's time."""
     expected = _media(path, "path")

@@ -69,8 +69,9 @@ class Job(_Handle):
         The file has the form in which the table came, and a name that says so (rows that were no file come as CSV). It
         appears whole or not at all, in the place of one that is there.
         """
+        place = following.destination(path)
         self.wait(timeout=timeout, progress=progress)
-        return result(self._http, following.result(self.id, Path(path), self._manners))
+        return result(self._http, following.result(self.id, place, self._manners))
 
     def cancel(self) -> JobDescription:
         """Stops it before its next chunk of rows. A job that has ended stays as it is."""
@@ -103,8 +104,9 @@ class AsyncJob(_Handle):
         self, path: str | os.PathLike[str], *, timeout: float | None = None, progress: Progress = False
     ) -> Path:
         """See `Job.result`."""
+        place = following.destination(path)
         await self.wait(timeout=timeout, progress=progress)
-        return await result_async(self._http, following.result(self.id, Path(path), self._manners))
+        return await result_async(self._http, following.result(self.id, place, self._manners))
 
     async def cancel(self) -> JobDescription:
         """See `Job.cancel`."""

@@ -340,8 +340,9 @@ def _checked(path: Path, model: ServedModel) -> int:
         table = opened(path)
         rows = table.count()
     except TableError as error:
-        text = str(error).replace(str(path), "the table")
-        raise InvalidRequest([("table", text if "needs pyarrow" in text else "can't be read in its form")]) from None
+        lacking = "needs pyarrow" in str(error)
+        text = "can't be Parquet: this service lacks pyarrow, and takes CSV" if lacking else "can't be read in its form"
+        raise InvalidRequest([("table", text)]) from None
     if len(set(table.names)) != len(table.names):
         raise InvalidRequest([("table", "has two columns of one name")])
     names = [column.name for column in model.manifest.inputs]

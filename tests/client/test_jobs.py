@@ -197,6 +197,17 @@ def test_jobs_without_a_result(face: Any, rude: Start, tmp_path: Path, after: An
     assert list(tmp_path.iterdir()) == []
 
 
+def test_places_that_are_none_are_found_before_the_wait(face: Any, rude: Start, tmp_path: Path) -> None:
+    """Not after an hour of it."""
+    server = rude(told("running"))
+    with face(server.url) as client:
+        job = client.job(ID)
+        for path, match in (("out.xls", "must end in .csv, .tsv or .parquet"), ("no/out.csv", "there is no directory")):
+            with pytest.raises(InvalidRequest, match=match):
+                job.result(tmp_path / path)
+    assert len(server.heard) == 1
+
+
 def test_a_result_appears_whole(face: Any, rude: Start, quick: Quick, tmp_path: Path) -> None:
     """Where it breaks off it is fetched again; the file that was there stays until the new one is whole."""
     (out := tmp_path / "out.csv").write_bytes(b"before")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from penumbra import Client, InvalidRequest, JobFailed, NotApplicable, UnknownJob
+from penumbra import AccessDenied, Client, InvalidRequest, JobFailed, NotApplicable, UnknownJob
 from penumbra import __main__ as command_line
 from penumbra.scoring import Job, score
 from tests.api.live import ROOT
@@ -106,6 +106,22 @@ def test_cancelled_and_forgotten(office: Office, rows: pd.DataFrame, face: Any) 
             job.wait()
         job.forget()
         assert job.id not in [each.id for each in client.jobs()]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_refused(office: Office, tmp_path: Path, face: Any) -> None:
+    """Also while a table is still on its way: the caller hears why, not that a connection broke."""
+    (large := tmp_path / "large.csv").write_bytes(",".join(NAMES).encode() + b"\n" * 20_000_000)
+    (wrong := tmp_path / "wrong.csv").write_text("age,sex\n1,2\n")
+    with face(office.server.url, api_key=office.keys["one"]) as client:
+        with pytest.raises(InvalidRequest, match="the table is larger than 200000 bytes"):
+            client.submit("diabetes", large)
+        with pytest.raises(InvalidRequest, match="table: has no column bmi"):
+            client.submit("diabetes", wrong)
+        with pytest.raises(InvalidRequest, match="samples: must be a whole number: jobs know no target"):
+            client.submit("diabetes", wrong, samples={"target_stderr": 1.0})
+    with face(office.server.url, api_key="pen_unknown") as client, pytest.raises(AccessDenied):
+        client.submit("diabetes", large)
 
 
 def test_the_command_line(
