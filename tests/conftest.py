@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from service.settings import SHIPPED_STORE
 from tests.api.live import Server
@@ -21,6 +23,9 @@ from tests.objects import ObjectServer, object_server
 # Tests never measure time, and a test that fails must fail again.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("house")
+# Tests run side by side on all cores: one that took two would make another wait, and itself for that one.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -247,14 +247,14 @@ def command(*words):
 def test_from_folder_to_scores_and_on(tmp_path):
     """A folder is worked off over HTTP and written; what is done is not done again; the section is made of it."""
     data, out = write_set(tmp_path / "data"), tmp_path / "results.json"
-    first = command("--data", data, "--out", out, "--splits", 1, "--steps", 40)
+    first = command("--data", data, "--out", out, "--splits", 1, "--steps", 20)
     assert first.returncode == 0, first.stderr
     results = read(out)
     assert {"rmse", "rmse_se", "ll", "ll_se", "coverage90", "splits", "seconds"} <= results["lines"].keys()
     assert results["lines"]["splits"] == 1
     assert results["lines"]["each"][0]["kind"] == "conformal"
     assert 0.0 < results["lines"]["rmse"] < 10.0
-    second = command("--data", data, "--out", out, "--sets", "lines", "--steps", 40)
+    second = command("--data", data, "--out", out, "--sets", "lines", "--steps", 20)
     assert second.returncode == 0, second.stderr
     again = read(out)
     assert again["lines"]["each"][0] == results["lines"]["each"][0]

@@ -168,7 +168,11 @@ def test_parts_of_something_else_are_not_gone_on_with(
     with Client(server.url) as client:
         known = client.model("diabetes")
         parts = job.Parts(out)
-        monkeypatch.setattr(job.Parts, "add", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(job.Parts, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             score(client, Job("diabetes", options=OPTIONS), source, out)
         monkeypatch.undo()

@@ -1,7 +1,11 @@
-"""Whoever works on a job may be killed at any moment: the result is whole, and no chunk that is done is done again."""
+"""Whoever works on a job may be killed at any moment: the result is whole, and no chunk that is done is done again.
+
+KILLS=20 kills more often than twice.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +22,7 @@ from tests.durable.runners import Runner, ended
 QUESTION = {"model": "diabetes", "samples": 20, "seed": 7}
 CHUNK_ROWS = 5
 CHUNKS = 122
+KILLS = int(os.environ.get("KILLS", "2"))
 
 
 @pytest.fixture(params=["SQLite", "Postgres"])
@@ -31,10 +36,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_killed_job_goes_on(
     database: str,
-    kills: int,
     table: bytes,
     tmp_path: Path,
     start_server: Callable[..., Server],
@@ -47,13 +51,13 @@ def test_a_killed_job_goes_on(
     sent = client.post("/v1/jobs", params=QUESTION, headers={"Content-Type": "text/csv"}, content=table)
     assert sent.status_code == 202, sent.text
     job = sent.json()["id"]
-    moments = random.Random(kills)
+    moments = random.Random(KILLS)
     computed: list[int] = []
     parts: set[int] = set()
-    for _ in range(kills):
+    for _ in range(KILLS):
         runner = start_runner(**settings)
         # So many more chunks, and then as long as it takes to be told and to kill.
-        runner.wait(moments.randint(1, CHUNKS // (2 * kills)))
+        runner.wait(moments.randint(1, CHUNKS // (2 * KILLS)))
         runner.kill()
         again = parts & {number for _, number in runner.chunks}
         assert not again, "what lay on disk was computed again"
