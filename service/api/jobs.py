@@ -141,14 +141,15 @@ class _Desk:
         Idempotency-Key it may be sent again: no second job comes of it.
         """
         caller: Caller = request.state.caller
-        name = _named(caller, request.headers.get("idempotency-key"))
-        known = await _aside(files.find, self._directory, name)
-        job = known or await self._taken(request, name)
+        key = request.headers.get("idempotency-key")
+        name = _named(caller, key)
+        job = await _aside(files.find, self._directory, name) or await self._taken(request, name)
         try:
-            # Also of one that is known: who took it may have ended before this. A second time does nothing.
+            # Also of one that was there: who took it may have come no further. A second time does nothing.
             await _aside(self._database.submit, job.id, caller.name)
         except BaseException:
-            if known is None:
+            # With a key it can be asked for again, and may be another request's by now.
+            if key is None:
                 with anyio.CancelScope(shield=True):
                     await _aside(job.remove)
             raise

@@ -142,6 +142,10 @@ def test_asked_again(office: Office, table: bytes) -> None:
     listed = [each["id"] for each in ask(office, "GET", "").json()["jobs"]]
     assert listed.count(job) == 1
     assert not list(office.directory.glob("*.coming"))
+    with closing(Database(url_of(office.directory, ""))) as database:
+        database.forget(job)  # as if who took it had come no further
+    assert again("a key") == job
+    assert ask(office, "GET", f"/{job}").json()["state"] == "waiting"
     ask(office, "POST", f"/{job}/cancel")
     assert again("a key") == job
     assert ask(office, "GET", f"/{job}").json()["state"] == "cancelled"
