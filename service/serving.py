@@ -175,6 +175,11 @@ def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
         )
     if settings.jobs_dir is not None and not durable.is_installed():
         sys.exit("python -m service: error: --jobs-dir (or PENUMBRA_JOBS_DIR): needs DBOS: install the extra jobs")
+    if settings.device == "cuda":
+        # Workers are forked, which a process that has made a GPU's context can't be: the driver's own library is asked.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+        if not torch.cuda.is_available():
+            sys.exit("python -m service: error: --device (or PENUMBRA_DEVICE): there is no GPU that PyTorch can use")
     if settings.tls_cert:
         try:
             # An encrypted key would be asked for its password, and nobody is there to answer.

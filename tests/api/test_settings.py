@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
@@ -300,6 +301,11 @@ def test_nobody_is_served_by_accident(host: str) -> None:
         ),
         ({"tls_cert": "/canary/cert.pem"}, "--tls-cert, --tls-key: can't be used: [Errno 2] No such file"),
         ({"tls_cert": str(Path(__file__))}, "--tls-cert, --tls-key: can't be used: [SSL"),
+        pytest.param(
+            {"device": "cuda"},
+            "--device (or PENUMBRA_DEVICE): there is no GPU that PyTorch can use",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_what_can_not_be_used_is_told_before_anything_starts(settings: dict[str, str], said: str) -> None:
