@@ -6,12 +6,14 @@ FROM python:3.11-slim-bookworm AS build
 # Where pip looks besides its own index: PyTorch's for CPUs, whose builds come without gigabytes of GPU libraries.
 # For GPUs: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# What it can do besides, as pyproject.toml has it, with commas between. For jobs: --build-arg EXTRAS=redis,jobs
+ARG EXTRAS=redis
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY pyproject.toml constraints.txt deploy/image/requirements.py ./
 # The environment has no pip of its own. Torch comes first, so that nothing that depends on it picks another build of it.
 RUN python -m venv --without-pip /opt/penumbra \
- && python requirements.py pyproject.toml >serve.txt && grep ^torch serve.txt >torch.txt \
+ && python requirements.py pyproject.toml "$EXTRAS" >serve.txt && grep ^torch serve.txt >torch.txt \
  && install="python -m pip --python /opt/penumbra/bin/python --no-cache-dir --disable-pip-version-check install -c constraints.txt" \
  && $install --no-deps --extra-index-url "$TORCH_INDEX" -r torch.txt \
  && $install -r serve.txt

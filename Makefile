@@ -63,7 +63,7 @@ audit: $(VENV)/.dev ## Look up known holes in the pinned packages, and list lice
 
 sbom: $(VENV)/.dev ## List what the image has of Python packages, as CycloneDX: build/sbom.cdx.json
 	rm -rf build/serve && mkdir -p build && $(PYTHON) -m venv --without-pip build/serve
-	$(RUN) deploy/image/requirements.py pyproject.toml >build/serve.txt
+	$(RUN) deploy/image/requirements.py pyproject.toml redis >build/serve.txt
 	$(VENV)/bin/pip --python build/serve/bin/python --disable-pip-version-check --quiet install -c constraints.txt -r build/serve.txt
 	$(RUN) deploy/image/slim.py build/serve/lib/python3*/site-packages
 	$(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.cdx.json build/serve/bin/python

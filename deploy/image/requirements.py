@@ -1,6 +1,6 @@
-"""python requirements.py PYPROJECT: prints what serving needs, for pip. The project itself is run from its sources.
+"""python requirements.py PYPROJECT [EXTRA,…]: prints what serving needs, and what these extras do besides, for pip.
 
-With the client of Redis, and with what works on jobs, by way of the project's own client: Compose can bring both along.
+The project itself is run from its sources.
 """
 
 from __future__ import annotations
@@ -12,4 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
     extras = project["optional-dependencies"]
-    print(*project["dependencies"], *extras["serve"], *extras["redis"], *extras["jobs"], sep="\n")
+    names = ["serve", *filter(None, "".join(sys.argv[2:]).split(","))]
+    if unknown := [name for name in names if name not in extras]:
+        sys.exit(f"there is no extra {unknown[0]}; there are: {', '.join(extras)}")
+    print(*project["dependencies"], *(line for name in names for line in extras[name]), sep="\n")

@@ -47,20 +47,41 @@ def test_commands_have_no_shell() -> None:
         assert isinstance(json.loads(found), list)
 
 
+def required(extras: str) -> list[str]:
+    """What an image with these extras installs, line by line."""
+    command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml", extras]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
 def test_it_installs_what_serving_needs() -> None:
     """Named in pyproject.toml, at the versions of constraints.txt."""
-    command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
-    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     project, extras = PROJECT["project"], PROJECT["project"]["optional-dependencies"]
-    assert printed == project["dependencies"] + extras["serve"] + extras["redis"] + extras["jobs"]
-    assert f"torch=={PINS['torch']}" in printed
+    assert required("redis,jobs") == project["dependencies"] + extras["serve"] + extras["redis"] + extras["jobs"]
+    assert required("") == project["dependencies"] + extras["serve"]
+    assert f"torch=={PINS['torch']}" in required("")
 
 
-def test_what_is_loaded_is_installed() -> None:
+def test_an_extra_that_is_none() -> None:
+    """It ends the build, in a line."""
+    with pytest.raises(subprocess.CalledProcessError) as told:
+        required("redis,canary")
+    assert told.value.stderr.startswith("there is no extra canary; there are: serve, ")
+
+
+@pytest.mark.parametrize(
+    ("extras", "modules", "least"),
+    [
+        ("redis", ["service.serving"], {"torch", "fastapi"}),
+        (
+            "redis,jobs",
+            ["service.serving", "service.api.jobs", "service.durable.runner"],
+            {"torch", "httpx", "dbos", "sqlalchemy", "psycopg"},
+        ),
+    ],
+)
+def test_what_is_loaded_is_installed(extras: str, modules: list[str], least: set[str]) -> None:
     """Whatever serving and working on jobs import is named, or needed by what is named."""
-    command = [sys.executable, "deploy/image/requirements.py", "pyproject.toml"]
-    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    program = "import json, sys, service.serving, service.api.jobs, service.durable.runner\n"
+    program = f"import json, sys, {', '.join(modules)}\n"
     program += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     listed = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
@@ -68,8 +89,8 @@ def test_what_is_loaded_is_installed() -> None:
     owners = metadata.packages_distributions()
     # Some names are shared by several distributions.
     loaded = {name: set(map(canonicalize_name, owners[name])) for name in json.loads(listed) if name in owners}
-    assert {"torch", "fastapi", "httpx", "dbos", "sqlalchemy", "psycopg"} <= loaded.keys()
-    known = needed_by([Requirement(line) for line in printed]) | NEVER_MISSED
+    assert least <= loaded.keys()
+    known = needed_by([Requirement(line) for line in required(extras)]) | NEVER_MISSED
     assert [name for name, found in loaded.items() if not found & known] == []
 
 

@@ -20,7 +20,7 @@ from tests.docs.test_examples import assert_matches, curl_examples, curl_request
 
 IMAGE = os.environ.get("IMAGE", "")
 # The environment above its base: mostly PyTorch's library.
-MOST_BYTES_OVER_BASE = 670_000_000
+MOST_BYTES_OVER_BASE = 610_000_000
 BASE = "python:3.11-slim-bookworm"
 _HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
@@ -174,6 +174,8 @@ def test_process_1_reaps_orphans(container: Container) -> None:
 
 def test_it_works_on_jobs() -> None:
     """Who hands a table in to one container gets what another one made of it; both with a volume that they share."""
+    if not docker("run", "--rm", "--entrypoint", "python", IMAGE, "-c", "import dbos; print('yes')", check=False):
+        pytest.skip("this image was built without the extra jobs")
     volume = docker("volume", "create")
     shared = ("--volume", f"{volume}:/jobs", "--env", "PENUMBRA_JOBS_DIR=/jobs")
     worker = docker("run", "--detach", *shared, *_HARDENED, IMAGE, "jobs")
