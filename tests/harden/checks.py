@@ -90,8 +90,8 @@ CHECKS: dict[int, Check] = {
     25: Check("SIGTERM under load: nothing admitted is lost", (_SERVICE + "test_serving.py",)),
     26: Check("kill −9, SIGSTOP: replaced", (_SERVICE + "test_supervisor.py", _SERVICE + "test_serving.py")),
     27: Check(
-        "object store away: what is served stays (open: a full disk under its mirror; there is no Redis)",
-        (_SERVICE + "test_object_store.py",),
+        "object store away, disk full under its mirror, Redis down: what is served stays, and that is told",
+        (_SERVICE + "test_object_store.py", "tests/caching/test_shared.py"),
     ),
     28: Check(
         "a million requests: memory flat; where it runs short, nothing large is taken",
@@ -99,5 +99,5 @@ CHECKS: dict[int, Check] = {
         measures.million,
     ),
     29: Check("the image", ("tests/deploy/test_image_files.py", "tests/image/test_image.py")),
-    30: Check("two Ray nodes, one killed", open="Ray is not part of the service yet"),
+    30: Check("two Ray nodes, one killed", open="`make ray-check` installs Ray, and shows it"),
 }

@@ -312,6 +312,22 @@ WEAKENINGS = (
         "tests/service/test_catalogue.py::test_a_store_that_is_gone_takes_nothing_out_of_service",
     ),
     Weakening(
+        27,
+        "a mirror that can't be written is nothing to be told",
+        "models/mirror.py",
+        'except OSError as error:\n            raise Unreachable(f"the mirror',
+        'except ZeroDivisionError as error:\n            raise Unreachable(f"the mirror',
+        "tests/service/test_object_store.py::test_a_full_disk_under_the_mirror",
+    ),
+    Weakening(
+        27,
+        "an answer fails with Redis",
+        "service/caching/shared.py",
+        "except Exception as failure:  # noqa: BLE001 - whatever is wrong with Redis",
+        "except ZeroDivisionError as failure:  # whatever is wrong with Redis",
+        "tests/caching/test_shared.py::test_redis_that_fails_is_left_alone_for_a_while",
+    ),
+    Weakening(
         28,
         "memory that runs short changes nothing",
         _BATCHING,

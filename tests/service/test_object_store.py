@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,36 @@ def test_it_starts_from_the_mirror_while_the_object_store_is_away(
     while "the store could not be read again" not in server.output:
         entry(server)
     until(server, version="1")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    (disk := tmp_path / "disk").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_under_the_mirror(
+    own_s3: ObjectServer, publisher: Repository, start_server: Start, small_disk: Path
+) -> None:
+    """What is served stays, and that is told; when there is room again, what is new is served."""
+    publisher.publish(*version_of("model", "1"))
+    server = start_server(store=URL, cache=small_disk, workers=2, threads=1, watch_seconds=0.1)
+    with suppress(OSError), (small_disk / "full").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    publisher.publish(*version_of("model", "2"))
+    while "No space left on device; what is served stays" not in server.output:
+        entry(server)
+    until(server, version="1")
+    assert server.client.post("/v1/models/model/predict", json={"inputs": TINY_ROWS}).status_code == 200
+    assert server.client.get("/health/ready").status_code == 200
+    (small_disk / "full").unlink()
+    until(server, version="2")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
