@@ -309,3 +309,5 @@ class Batcher:
             entry.answer.cancel()
         if entry.turn is not None:
             self._turns.drop(entry.turn)
+            # Each knows the other, and what was computed would wait for the garbage collector with them.
+            entry.turn = None

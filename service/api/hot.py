@@ -133,17 +133,21 @@ class Hot:
         exchange, observer = Exchange(scope, receive, self._route), scope["app"].observer
         if observer.tracer is not None:
             observer.tracer.begin(exchange, scope)
-        known: Exception | None = None
         bug: Exception | None = None
         try:
             status, headers, body = await self._handle(exchange)
         except problems.KNOWN as error:
-            known = error
             status, headers, body = problems.of(error, exchange.request_id, scope["path"], exchange.sees)
+            observer.answered(exchange, status, error)
+            # Futures that it went through keep it, and it would keep what was read of the body: for long, as few
+            # objects are made here that the garbage collector counts.
+            error.__traceback__ = None
         except Exception as error:  # noqa: BLE001 - it is raised again below
             bug = error
             status, headers, body = problems.of_bug(exchange.request_id, scope["path"])
-        observer.answered(exchange, status, known or bug)
+            observer.answered(exchange, status, error)
+        else:
+            observer.answered(exchange, status)
         if status != 304 and isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
         headers += ((b"x-request-id", exchange.request_id), *SECURITY)
