@@ -1,4 +1,7 @@
-"""Worker processes share a listening socket, and its connections evenly.
+"""Connections are accepted as they come, and evenly by worker processes that share a listening socket.
+
+An event loop accepts one connection a turn (libuv does): while a worker is busy with those that it has, others would
+wait for seconds, health probes among them. Here all that have come are let in.
 
 The worker that wakes up first would accept a whole burst of connections before the next has woken: of 32, one of two
 workers was seen to get 20 to 32, and as connections stay open, the other cores idle. So a worker that is ahead leaves

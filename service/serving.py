@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """See uvicorn.Server; with a tally, sockets are shared with other workers."""
+        """See uvicorn.Server; with a tally, by listeners of our own."""
         if self._tally is None:
             await super().startup(sockets)
         else:
@@ -154,10 +154,10 @@ def serve(settings: Settings) -> int:
     settings = settings.model_copy(update={"max_connections": room_for(settings.max_connections)})
     _refresh_first(settings)
     if settings.worker_processes == 1 and os.getpid() != 1:
-        server = Server(
-            _configuration(settings, access=access), settings.stop_delay_seconds, patience=settings.receive_seconds
-        )
-        server.run()
+        configuration = _configuration(settings, access=access)
+        sockets, tally = [configuration.bind_socket()], new_tally(1)
+        server = Server(configuration, settings.stop_delay_seconds, tally=tally, patience=settings.receive_seconds)
+        server.run(sockets)
         return 0 if server.started else _FAILED
     with _counting_together(settings) as together:
         return _supervise(together, access)
@@ -201,7 +201,7 @@ def _guarded(settings: Settings) -> tuple[Settings, Access | None]:
 def _supervise(settings: Settings, access: Access | None) -> int:
     loader, agreement = _shared_loader(settings), Shared()
     sockets = [_configuration(settings, access=access).bind_socket()]
-    tally = new_tally(settings.worker_processes) if settings.worker_processes > 1 else None
+    tally = new_tally(settings.worker_processes)
     gc.freeze()
 
     def work(beat: Beat) -> None:
