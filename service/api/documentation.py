@@ -93,6 +93,15 @@ _STREAM = (
     "far it has come; then `answer`, whose data are the very body that `sample` gives. Where something goes wrong "
     "after the first block, the last event is a `problem`."
 )
+# Of each of them: for streams of events OpenAPI 3.1 leaves it open what a schema is of, and readers take it so.
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["running", "answer", "problem"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 
 def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 - reads as a table where it is used
@@ -165,7 +174,7 @@ def _operation(verb: str, *, versioned: bool) -> dict[str, Any]:
         answer = {"description": "The answer", "content": {"application/json": {"schema": body}}}
     else:
         summary = "Stream: a committee's answer as it grows"
-        answer = {"description": _STREAM, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        answer = {"description": _STREAM, "content": {"text/event-stream": {"schema": _EVENT}}}
     request, statuses = (
         ("PredictRequest", _PREDICT_STATUSES) if verb == "predict" else ("SampleRequest", _SAMPLE_STATUSES)
     )
