@@ -99,7 +99,7 @@ _EVENT = {
     "required": ["event", "data"],
     "properties": {
         "event": {"type": "string", "enum": ["running", "answer", "problem"]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
+        "data": {"type": "string", "description": "JSON, without line breaks."},
     },
 }
 
