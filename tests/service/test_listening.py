@@ -1,17 +1,23 @@
-"""Connections are accepted as they come: all who wait, at once."""
+"""Connections are accepted as they come: all who wait, at once, except by a worker that is ahead of another."""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import signal
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 
 import pytest
 
-from service.listening import Listener, Tally, new_tally
+from service.listening import AHEAD, Listener, Tally, new_tally
 
 CALLERS = 100
+NOBODY = 2**32 - 1
 
 
 class Seen(Tally):
@@ -19,7 +25,7 @@ class Seen(Tally):
 
     def __init__(self, file: int) -> None:
         super().__init__(file)
-        self.turn, self.turns, self.over = 0, list[int](), asyncio.Event()
+        self.turn, self.turns, self.over = 0, list[int](), asyncio.Event()  # over: everybody came and went
 
     def add(self, connections: int) -> None:
         """See Tally."""
@@ -37,21 +43,87 @@ class Brief(asyncio.Protocol):
         transport.close()
 
 
-async def test_all_who_wait_are_let_in_in_one_turn() -> None:
-    """However long one takes, they don't wait for as many turns as they are."""
-    memory = new_tally(1)
+def counts(memory: int) -> list[int]:
+    """What the tally says of each place."""
+    return list(memoryview(os.pread(memory, 4096, 0)).cast("I"))
+
+
+def beside(memory: int, connections: int) -> None:
+    """Another worker, in the second place, with so many connections."""
+    os.pwrite(memory, connections.to_bytes(4, sys.byteorder), 4)
+
+
+def hold(memory: int, told: Connection) -> None:
+    """A worker with seven connections, until it is killed."""
+    tally = Tally(memory)
+    tally.add(7)
+    told.send("held")
+    signal.pause()
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    """The tally of two workers."""
+    memory = new_tally(2)
     if memory is None:
         pytest.skip("this system has no memory for a tally")
+    yield memory
+    os.close(memory)
+
+
+async def let_in(tally: Seen) -> None:
+    """All callers of a listening socket are let in by a worker with this tally."""
     with ExitStack() as stack:
-        stack.callback(os.close, memory)
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=CALLERS))
         for _ in range(CALLERS):
             stack.enter_context(socket.create_connection(listening.getsockname()))
-        tally = Seen(memory)
         listener = Listener(asyncio.get_running_loop(), listening, Brief, tally)
         while not tally.turns:
             tally.turn += 1
             await asyncio.sleep(0)
-        listener.close()
+        tally.turn += 1
         await tally.over.wait()
+        listener.close()
+
+
+async def test_all_who_wait_are_let_in_in_one_turn(memory: int) -> None:
+    """However long one takes, they don't wait for as many turns as they are."""
+    tally = Seen(memory)
+    await let_in(tally)
     assert tally.turns[:CALLERS] == tally.turns[:1] * CALLERS
+
+
+async def test_a_worker_that_is_ahead_leaves_others_the_rest_for_a_moment(memory: int) -> None:
+    """It takes no more at once than make it as far ahead as it may be; the rest too, as nobody else takes them."""
+    tally = Seen(memory)
+    beside(memory, 0)
+    await let_in(tally)
+    at_once = tally.turns.count(tally.turns[0])
+    assert at_once == AHEAD + 1
+    assert len(tally.turns) == 2 * CALLERS
+
+
+async def test_a_worker_that_is_behind_takes_all(memory: int) -> None:
+    """Nobody is waited for who has more."""
+    tally = Seen(memory)
+    beside(memory, CALLERS)
+    await let_in(tally)
+    assert tally.turns[:CALLERS] == tally.turns[:1] * CALLERS
+
+
+def test_the_place_of_a_worker_that_died_is_taken_by_the_next(memory: int) -> None:
+    """With none of its connections; while it lives, the next has a place of its own."""
+    processes = multiprocessing.get_context("fork")
+    ours, theirs = processes.Pipe()
+    worker = processes.Process(target=hold, args=(memory, theirs), daemon=True)
+    worker.start()
+    assert ours.recv() == "held"
+    assert counts(memory)[:2] == [7, NOBODY]
+    tally = Tally(memory)
+    tally.add(3)
+    assert (counts(memory)[:2], tally.ahead) == ([7, 3], 0)
+    worker.kill()
+    worker.join()
+    successor = Tally(memory)
+    successor.add(1)
+    assert counts(memory)[:2] == [1, 3]
