@@ -19,7 +19,9 @@ import termios
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -27,6 +29,7 @@ from service.api import problems
 from service.api.answers import SECURITY
 from service.api.guard import HEALTH
 from service.connections import Gentle, Room
+from service.cycle import Cycle
 
 LOOK_SECONDS = 1.0
 # A connection on which nothing more is asked is closed after so long. Whoever closes it may lose a request that is on
@@ -57,6 +60,7 @@ class Protocol(HttpToolsProtocol):
         # What it had yet to take when that last became another, and since when.
         self._left: tuple[int, int] | None = None
         self._stalled = 0.0
+        self._idle_since = 0.0  # when the last answer was given
         self._in_headers, self._size = True, 0
         self._refusal: tuple[int, str] | None = None
         self.url = b""
@@ -108,7 +112,7 @@ class Protocol(HttpToolsProtocol):
             raise _Refused
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
+        """See httptools; as uvicorn's, but for what is refused, and for the cycle. There are no upgrades."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MOST_HEADER_BYTES:
             self._refuse(431, "the headers are too large")
@@ -116,9 +120,38 @@ class Protocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._refuse(400, "the target of a request must be a path")
             raise _Refused
-        if not self._room.holds(self) and self.url.partition(b"?")[0].decode("ascii", "replace") not in HEALTH:
-            self.app = _turn_away
-        super().on_headers_complete()
+        parser, url = self.parser, httptools.parse_url(self.url)
+        raw_path: bytes = url.path
+        path = raw_path.decode("ascii")
+        app = self.app
+        if not self._room.holds(self) and path not in HEALTH:
+            app = _turn_away
+        if "%" in path:
+            path = unquote(path)
+        version = parser.get_http_version()
+        cycle = Cycle(
+            self.scope,
+            self.transport,  # type: ignore[arg-type]
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        asked: Scope = self.scope  # type: ignore[assignment]
+        asked["method"], asked["http_version"] = parser.get_method().decode("ascii"), version
+        asked["path"], asked["raw_path"], asked["query_string"] = path, raw_path, url.query or b""
+        before, self.cycle = self.cycle, cycle
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, app)
+        else:
+            # One after the other: this caller does not wait for answers.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
         self._in_headers, self._size = False, 0
         self.owing = self.loop.time()
 
@@ -127,10 +160,21 @@ class Protocol(HttpToolsProtocol):
         self._in_headers, self.owing = True, None
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """See HttpToolsProtocol: without a timer for the connection's end, as it is looked at anyway."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
     def look(self, now: float, patience: float) -> None:
         """Closes the connection if its caller has owed us something, or taken nothing, for that many seconds.
 
-        And if nothing is asked on it while there is no room for others.
+        And if nothing has been asked on it for long, or not just now while there is no room for others.
         """
         if (left := self._untaken()) != self._left:
             self._left, self._stalled = left, now
@@ -149,9 +193,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(408, "the request did not arrive in time")
             self.send_400_response("")
         elif (
-            self._room.full
-            and (kept := self.timeout_keep_alive_task) is not None
-            and kept.when() - self.timeout_keep_alive + CROWDED_SECONDS < now
+            self.cycle is not None
+            and self.cycle.response_complete
+            and self.owing is None
+            and self._idle_since < now - (CROWDED_SECONDS if self._room.full else KEEP_SECONDS)
         ):
             self.transport.close()
 

@@ -40,7 +40,7 @@ from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
-from service.receiving import KEEP_SECONDS, Protocol, look_after
+from service.receiving import Protocol, look_after
 from service.served import Loader
 from service.settings import Settings
 from service.supervisor import TICK, Beat, Supervisor
@@ -265,7 +265,6 @@ def _configuration(
         ssl_keyfile=settings.tls_key or None,
         # Nothing here depends on who or where a caller is, so that nobody has to be believed about it.
         proxy_headers=False,
-        timeout_keep_alive=KEEP_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS - LEAVE_SECONDS,
     )
 

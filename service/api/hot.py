@@ -23,6 +23,7 @@ from service.api import problems
 from service.api.answers import SECURITY, security
 from service.api.edge import Answer, Exchange
 from service.api.guard import SINGLE, Guard
+from service.cycle import WHOLE_BYTES, whole
 from service.errors import MalformedRequest
 from service.telemetry.counting import OTHER
 from service.telemetry.observer import Observer
@@ -32,8 +33,6 @@ Handler = Callable[[Exchange], Awaitable[Answer]]
 
 _LOOKED_AT = SINGLE | {b"x-request-id"}
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
-# A large body is handed over in slices, at the pace of the connection, and lets others in between.
-_SLICE = 1 << 18
 
 
 class Application(FastAPI):
@@ -151,19 +150,21 @@ class Hot:
         if status != 304 and isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
         headers += ((b"x-request-id", exchange.request_id), *SECURITY)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        if isinstance(body, bytes):
-            await _send(send, body, last=True)
-        else:
-            await _send_all(send, body)
+        answer = whole(send)
+        if answer is None or not isinstance(body, bytes) or not answer(status, headers, body):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            if isinstance(body, bytes):
+                await _send(send, body, last=True)
+            else:
+                await _send_all(send, body)
         if bug is not None:
             raise bug
 
 
 async def _send(send: Send, body: bytes, *, last: bool) -> None:
-    for start in range(0, len(body) or 1, _SLICE):
-        more = start + _SLICE < len(body) or not last
-        await send({"type": "http.response.body", "body": body[start : start + _SLICE], "more_body": more})
+    for start in range(0, len(body) or 1, WHOLE_BYTES):
+        more = start + WHOLE_BYTES < len(body) or not last
+        await send({"type": "http.response.body", "body": body[start : start + WHOLE_BYTES], "more_body": more})
 
 
 async def _send_all(send: Send, chunks: AsyncIterator[bytes]) -> None:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.connections import Room
-from service.receiving import CROWDED_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS, Protocol
+from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS, Protocol
 from tests.api.live import Server
 from tests.api.wire import ROW
 from tests.service.raw import PATIENCE, Wire, exchange
@@ -280,6 +280,19 @@ async def test_who_has_taken_all_owes_nothing() -> None:
             protocol.look(3600.0 * hour, 1)
         assert not protocol.transport.is_closing()
         protocol.transport.close()
+
+
+async def test_who_asks_nothing_for_long_is_closed() -> None:
+    """But not while an answer is awaited, however long that takes."""
+    protocol, far = await connection()
+    with far:
+        loop = asyncio.get_running_loop()
+        far.send(b"GET / HTTP/1.1\r\nHost: HOST\r\n\r\n")
+        assert (await loop.sock_recv(far, 1 << 16)).startswith(b"HTTP/1.1 204")
+        protocol.look(loop.time() + KEEP_SECONDS - 1, 1)
+        assert not protocol.transport.is_closing()
+        protocol.look(loop.time() + KEEP_SECONDS + 1, 1)
+        assert protocol.transport.is_closing()
 
 
 @pytest.mark.parametrize(("most", "stays"), [(0, True), (2, True), (1, False)])
