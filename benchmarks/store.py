@@ -1,7 +1,8 @@
 """The models that are measured, in a store of their own; and rows to ask them about.
 
 S is 13 → 50 → 50 → 1 with p = 0.1, W is 64 → 512 → 512 → 512 → 10 with p = 0.1, W5 is W with p = 0.5, and N, narrow, is
-64 → 32 → 1. Their weights are as PyTorch starts them: how long an answer takes does not depend on what was learnt.
+64 → 32 → 1. Their weights are as PyTorch starts them, where half of the units are zero after a ReLU: what was learnt
+matters to how long an answer takes in so far as it changes that half, mostly downwards.
 Inputs and outputs are in standard units already, so that whoever runs the bare network must come to the same answers.
 Knows nothing of HTTP.
 """

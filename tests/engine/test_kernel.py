@@ -109,9 +109,10 @@ def by_hand(spec: Mlp, module: Any, rows: Any, committee: Committee) -> Any:
     return x
 
 
-def test_every_sum_has_its_order() -> None:
+@pytest.mark.parametrize(("hidden", "dropout"), [((21, 34), (0.25, 0.6)), ((80, 99), (0.1, 0.2))])
+def test_every_sum_has_its_order(hidden: tuple[int, int], dropout: tuple[float, float]) -> None:
     """To the bit what adding up by hand gives: the promise on which company, rows and processors rest."""
-    spec = Mlp(inputs=9, hidden=(21, 34), dropout=(0.25, 0.6), head=RegressionHead(outputs=2))
+    spec = Mlp(inputs=9, hidden=hidden, dropout=dropout, head=RegressionHead(outputs=2))
     module = module_of(spec)
     rows, committee = rows_of(70, 9), Committee(11, 13, first_sample=5)
     assert np.array_equal(
@@ -146,6 +147,29 @@ def test_leaving_out_dropped_inputs_changes_no_bit(spec: Any, seed: int, p: floa
             piece(workspace)
     alone = np.concatenate([evaluate(network, Query(row[None], committee)) for row in inputs], axis=1)
     assert np.array_equal(asked.of(0), alone, equal_nan=True)
+
+
+@settings(max_examples=60)
+@given(
+    widths=st.lists(st.integers(64, 100), min_size=1, max_size=3),
+    residual=st.booleans(),
+    seed=seeds,
+    p=st.floats(0.0, 0.6),
+    rows=st.integers(1, 25),
+    samples=st.integers(1, 20),
+)
+def test_leaving_out_what_relu_made_zero_changes_no_bit(
+    widths: list[int], residual: bool, seed: int, p: float, rows: int, samples: int
+) -> None:
+    """Wide networks look for zeros, of a row or of a sample: as each sample of each row alone."""
+    hidden = (widths[0],) * 3 if residual else tuple(widths)
+    spec = Mlp(inputs=5, hidden=hidden, residual=residual, dropout=p, head=RegressionHead(outputs=2))
+    network, inputs = compiled(spec, module_of(spec)), rows_of(rows, 5)
+    alone = [
+        [evaluate(network, Query(row[None], Committee(seed, 1, first_sample=sample)))[0, 0] for row in inputs]
+        for sample in range(samples)
+    ]
+    assert np.array_equal(evaluate(network, Query(inputs, Committee(seed, samples))), np.array(alone))
 
 
 def test_a_kernel_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

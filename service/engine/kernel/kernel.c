@@ -2,17 +2,21 @@
 //
 // Every output is the sum over a product's inputs in their order, each term one fused multiply-add. So its bits depend
 // on nothing but row, sample and network: not on what is evaluated beside it, nor in how many pieces, nor on the
-// processor. A term whose input was dropped adds nothing and may be left out. Data of a block stay in the first- and
-// second-level caches. No libraries, no allocation, no state; `evaluation.py` is the only caller and answers for sizes.
+// processor. A term whose input is zero, as it was dropped or was negative before a ReLU, adds nothing and may be left
+// out. Data of a block stay in the first- and second-level caches. No libraries, no allocation, no state;
+// `evaluation.py` is the only caller and answers for sizes.
 
 #include <stdint.h>
 
 enum {
     VECTOR = 8,        // floats that are computed at once; widths are filled up to a multiple of it
     STRIP = 6,         // rows whose sums are held in registers: 6 × 2 vectors, and what they are made of
-    BLOCK = 60,        // (sample, row) pairs that go through the network together
+    BLOCK = 60,        // (sample, row) pairs that go through the network together; a multiple of STRIP
+    LISTED = 64,       // inputs from which on it pays to look which of them ReLU made zero
     BLOCK_LANES = 16,  // 16-bit random numbers in a block of the generator
 };
+
+#define BY_ROW_FROM 0.65f  // of the units kept at the first site
 
 enum Kind { PRODUCT, NORMALISE, DROP, KEEP, ADD_KEPT, RELU, LEAKY_RELU, ELU, GELU, SILU, TANH };
 
@@ -40,19 +44,26 @@ typedef struct {
     int32_t samples, rows, stride, step;
 } Part;
 
-// What is in hand: `pairs` rows of x, those of a sample (`rows` of them) following one another.
+// Pairs that go through a product together, and how many of its inputs: the first ones, or those that are named.
+typedef struct {
+    int first, pairs, units;
+    const int32_t *indices;
+} Run;
+
+// What is in hand: pairs of x, those of a sample following one another or, `by_row`, those of a row.
 typedef struct {
     float *x, *spare, *kept;
     int64_t size;  // of each of these buffers, and of each that is kept
-    int pairs, rows, open;
+    int pairs, group, by_row, open, rectified;
     const uint16_t *lanes;  // of the first sample; null where nothing is dropped
     int lanes_a_sample;
-    const Step *site;  // whose dropped units are still zeros in x
+    float share;  // of x that was not dropped just now
     int32_t *indices;
 } Block;
 
 typedef float f8 __attribute__((vector_size(32), aligned(4)));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4)));
+typedef _Bool b8 __attribute__((ext_vector_type(8)));
 typedef uint16_t h8 __attribute__((vector_size(16), aligned(2)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -106,12 +117,16 @@ INLINE void strip(int rows, int vectors, const Step *s, int units, const int32_t
         for (int v = 0; v < vectors; v++) store(y + r * s->outputs + VECTOR * v, sums[r][v]);
 }
 
-// All rows through one panel of columns.
-INLINE void panel(int vectors, const Step *s, int units, const int32_t *indices, const float *x, const float *weight,
-                  const float *bias, float *y, int rows) {
-    for (; rows >= STRIP; rows -= STRIP, x += STRIP * s->inputs, y += STRIP * s->outputs)
+// Pairs that follow one another, through one panel of columns.
+INLINE void sums(int vectors, const Step *s, const Run *run, const int32_t *indices, const float *x,
+                  const float *weight, int column, float *y) {
+    const float *const bias = s->bias + column;
+    const int units = run->units;
+    int pairs = run->pairs;
+    x += run->first * s->inputs, y += run->first * s->outputs + column;
+    for (; pairs >= STRIP; pairs -= STRIP, x += STRIP * s->inputs, y += STRIP * s->outputs)
         strip(STRIP, vectors, s, units, indices, x, weight, bias, y);
-    switch (rows) {
+    switch (pairs) {
         case 1: strip(1, vectors, s, units, indices, x, weight, bias, y); break;
         case 2: strip(2, vectors, s, units, indices, x, weight, bias, y); break;
         case 3: strip(3, vectors, s, units, indices, x, weight, bias, y); break;
@@ -120,30 +135,53 @@ INLINE void panel(int vectors, const Step *s, int units, const int32_t *indices,
     }
 }
 
-INLINE void panels(const Step *s, int units, const int32_t *indices, const float *x, float *y, int rows) {
-    const float *weight = s->weight;
-    int column = 0;
-    for (; column + 2 * VECTOR <= s->outputs; column += 2 * VECTOR, weight += 2 * VECTOR * s->units)
-        panel(2, s, units, indices, x, weight, s->bias + column, y + column, rows);
-    if (column < s->outputs) panel(1, s, units, indices, x, weight, s->bias + column, y + column, rows);
+INLINE void panel(int narrow, const Step *s, const Run *run, const int32_t *indices, const float *x,
+                  const float *weight, int column, float *y) {
+    if (narrow)
+        sums(1, s, run, indices, x, weight, column, y);
+    else
+        sums(2, s, run, indices, x, weight, column, y);
 }
 
-// One product; where a sample has rows enough, over its kept inputs alone.
-static void product(const Step *s, Block *b) {
-    const int rows_of_strips = (b->rows + STRIP - 1) / STRIP * STRIP;
-    const float kept = b->site ? 1.0f - b->site->threshold / 65536.0f : 1.0f;
-    if (kept * rows_of_strips < b->rows) {
-        for (int p = 0; p < b->pairs; p += b->rows) {
-            const uint16_t *lanes = b->lanes + p / b->rows * b->lanes_a_sample + b->site->first_lane;
-            int units = 0;
-            for (int u = 0; u < s->units; u++) {
-                b->indices[units] = u;
-                units += lanes[u] >= b->site->threshold;
-            }
-            panels(s, units, b->indices, b->x + p * s->inputs, b->spare + p * s->outputs, b->rows);
+// Names the inputs that are not zero in all pairs of a run, if they are few enough for it to pay.
+INLINE void look(Run *run, const Step *s, const float *x, int32_t *indices) {
+    int count = 0;
+    for (int u = 0; u < s->units; u += VECTOR) {
+        i8 any = {0};
+        for (int p = run->first; p < run->first + run->pairs; p++) any |= (i8)load(x + p * s->inputs + u);
+        const b8 found = __builtin_convertvector((any & 0x7fffffff) != 0, b8);  // a negative zero is one
+        unsigned bits = *(const uint8_t *)&found;
+        if (s->units - u < VECTOR) bits &= (1u << (s->units - u)) - 1;
+        for (int j = 0; j < VECTOR; j++) {
+            indices[count] = u + j;
+            count += bits >> j & 1;
         }
-    } else {
-        panels(s, s->units, 0, b->x, b->spare, b->pairs);
+    }
+    if (count < s->units - s->units / 16) run->units = count, run->indices = indices;
+}
+
+// One product, in runs of all pairs, of whatever strips come, or of one sample or some samples of a row: where zeros are
+// worth looking for, and where such runs leave out more than the raggedness of their last strips costs.
+static void product(const Step *s, Block *b) {
+    Run runs[BLOCK];
+    int count = 0;
+    const int in_strips = (b->group + STRIP - 1) / STRIP * STRIP;
+    const int apart = b->by_row ? b->group >= STRIP / 2 : b->share * in_strips < b->group;
+    const int look_for = apart || (b->rectified && s->units >= LISTED), span = apart ? b->group : b->pairs;
+    const int most = !look_for || (apart && !b->by_row) ? span : STRIP;
+    for (int group = 0; group < b->pairs; group += span)
+        for (int p = 0; p < span; p += most, count++) {
+            runs[count] = (Run){group + p, span - p < most ? span - p : most, s->units, 0};
+            if (look_for) look(runs + count, s, b->x, b->indices + (int64_t)count * (s->inputs + 1));
+        }
+    const float *weight = s->weight;
+    for (int column = 0; column < s->outputs; column += 2 * VECTOR, weight += 2 * VECTOR * s->units) {
+        const int narrow = column + 2 * VECTOR > s->outputs;
+        for (const Run *run = runs; run < runs + count; run++)
+            if (run->indices)
+                panel(narrow, s, run, run->indices, b->x, weight, column, b->spare);
+            else
+                panel(narrow, s, run, 0, b->x, weight, column, b->spare);
     }
     float *const x = b->x;
     b->x = b->spare, b->spare = x;
@@ -249,6 +287,9 @@ INLINE void copy(const float *from, float *to, int64_t count) {
     for (int64_t i = 0; i < count; i += VECTOR) store(to + i, load(from + i));
 }
 
+// How much of a site's units is kept.
+INLINE float share(const Step *s) { return 1.0f - s->threshold / 65536.0f; }
+
 // Takes what is in hand from one step to another.
 static void through(const Step *s, const Step *end, Block *b) {
     for (; s < end; s++) {
@@ -259,7 +300,8 @@ static void through(const Step *s, const Step *end, Block *b) {
             case DROP:
                 if (!b->lanes || !s->threshold) continue;
                 for (int p = 0; p < b->pairs; p++) {
-                    const uint16_t *lanes = b->lanes + p / b->rows * b->lanes_a_sample + s->first_lane;
+                    const int sample = b->by_row ? p % b->group : p / b->group;
+                    const uint16_t *lanes = b->lanes + sample * b->lanes_a_sample + s->first_lane;
                     drop(s, lanes, b->x + p * s->outputs, b->x + p * s->outputs);
                 }
                 break;
@@ -271,22 +313,30 @@ static void through(const Step *s, const Step *end, Block *b) {
             }
             default: activate(s->kind, b->x, b->x + count);
         }
-        if (s->kind != KEEP) b->site = s->kind == DROP ? s : 0;
+        if (s->kind != KEEP) b->share = s->kind == DROP ? share(s) : 1.0f;
     }
 }
 
 // Queries -------------------------------------------------------------------------------------------------------------
 
-INLINE void answer(const Network *net, const float *y, int width, int rows, float *out) {
-    for (int r = 0; r < rows; r++)
-        for (int u = 0; u < net->outputs; u++) out[(int64_t)r * net->outputs + u] = y[r * width + u];
-}
-
 // Bytes that `evaluate` works in.
 int64_t room(const Network *net) {
     const int64_t buffers = (int64_t)(3 + 2 * net->kept) * BLOCK * net->widest * sizeof(float);
     const int64_t words = (int64_t)(BLOCK * net->generator_blocks + 2) * BLOCK_LANES * sizeof(uint16_t);
-    return buffers + words + (int64_t)net->widest * sizeof(int32_t);
+    return buffers + words + (int64_t)BLOCK * (net->widest + 1) * sizeof(int32_t);
+}
+
+static int has_relu(const Network *net) {
+    for (const Step *s = net->steps; s < net->steps + net->count; s++)
+        if (s->kind == RELU) return 1;
+    return 0;
+}
+
+// Whether strips are better of one row: what ReLU makes zero differs little among the samples of a row, and much among
+// rows; what is dropped is the same in all rows of a sample, but little of it.
+static int better_by_row(const Network *net, const Part *part) {
+    const int many = part->rows > 1 && part->samples >= STRIP && net->widest >= LISTED;
+    return many && share(net->steps + net->shared) >= BY_ROW_FROM;
 }
 
 // Out [pairs, outputs] from rows [rows, inputs]: the parts one after another, each a block of rows and samples a time.
@@ -297,42 +347,48 @@ void evaluate(const Network *net, const Part *parts, int32_t count, const float 
     uint64_t *const words = (uint64_t *)(shared_kept + net->kept * size);
     int32_t *const indices = (int32_t *)(words + (BLOCK * net->generator_blocks + 2) * BLOCK_LANES / 4);
     const Step *const begin = net->steps, *const cut = begin + net->shared, *const end = begin + net->count;
-    const int width = begin->inputs, last = end[-1].outputs;
-    for (const Part *part = parts; part < parts + count; part++)
-        for (int row = 0; row < part->rows; row += BLOCK) {
-            const int some = part->rows - row < BLOCK ? part->rows - row : BLOCK;
-            const int64_t pair = part->first_pair + row;
+    const int width = begin->inputs, last = end[-1].outputs, answers = net->outputs, rectified = has_relu(net);
+    for (const Part *part = parts; part < parts + count; part++) {
+        const int by_row = cut != end && rectified && better_by_row(net, part);
+        const int most_rows = by_row ? BLOCK / STRIP : BLOCK;
+        for (int row = 0; row < part->rows; row += most_rows) {
+            const int some = part->rows - row < most_rows ? part->rows - row : most_rows;
+            float *const to = out + (part->first_pair + row) * answers;
             for (int r = 0; r < some; r++)
                 for (int u = 0; u < width; u++)
                     first[r * width + u] = u < net->inputs ? rows[(part->first_row + row + r) * net->inputs + u] : 0.0f;
-            Block b = {first, second, shared_kept, size, some, 1, 0, 0, 0, 0, indices};
+            Block b = {first, second, shared_kept, size, some, some, 0, 0, rectified, 0, 0, 1.0f, indices};
             through(begin, cut, &b);
             if (cut == end) {
-                answer(net, b.x, last, some, out + pair * net->outputs);
+                for (int r = 0; r < some; r++)
+                    for (int u = 0; u < answers; u++) to[(int64_t)r * answers + u] = b.x[r * last + u];
                 continue;
             }
-            copy(b.x, shared, (int64_t)some * cut->outputs);
-            const int open = b.open, most = BLOCK / some;
+            const int w = cut->outputs, open = b.open, most = by_row ? BLOCK / some / STRIP * STRIP : BLOCK / some;
+            copy(b.x, shared, (int64_t)some * w);
             for (int sample = 0; sample < part->samples; sample += most) {
                 const int samples = part->samples - sample < most ? part->samples - sample : most;
+                const int next_sample = by_row ? 1 : some, next_row = by_row ? samples : 1;
                 for (int s = 0; s < samples; s++)
                     draw(part->seed, part->first_sample + (uint64_t)(sample + s) * (unsigned)part->step, 1,
                          net->generator_blocks, words + (int64_t)s * net->generator_blocks * (BLOCK_LANES / 4));
-                b = (Block){first, second, kept, size, samples * some, some, open, (const uint16_t *)words,
-                            net->generator_blocks * BLOCK_LANES, cut, indices};
-                for (int s = 0; s < samples; s++) {
-                    float *const to = first + s * some * cut->outputs;
-                    for (int r = 0; r < some; r++)
-                        drop(cut, b.lanes + s * b.lanes_a_sample + cut->first_lane, shared + r * cut->outputs,
-                             to + r * cut->outputs);
-                    for (int k = 0; k < open; k++)
-                        copy(shared_kept + k * size, kept + k * size + s * some * cut->outputs,
-                             (int64_t)some * cut->outputs);
-                }
+                b = (Block){first, second, kept, size, samples * some, by_row ? samples : some, by_row, open, rectified,
+                            (const uint16_t *)words, net->generator_blocks * BLOCK_LANES, share(cut), indices};
+                for (int s = 0; s < samples; s++)
+                    for (int r = 0; r < some; r++) {
+                        const int64_t p = s * next_sample + r * next_row;
+                        drop(cut, b.lanes + s * b.lanes_a_sample + cut->first_lane, shared + r * w, first + p * w);
+                        for (int k = 0; k < open; k++)
+                            copy(shared_kept + k * size + r * w, kept + k * size + p * w, w);
+                    }
                 through(cut + 1, end, &b);
                 for (int s = 0; s < samples; s++)
-                    answer(net, b.x + s * some * last, last, some,
-                           out + (pair + (int64_t)(sample + s) * part->stride) * net->outputs);
+                    for (int r = 0; r < some; r++) {
+                        const float *const y = b.x + (s * next_sample + r * next_row) * last;
+                        float *const told = to + ((int64_t)(sample + s) * part->stride + r) * answers;
+                        for (int u = 0; u < answers; u++) told[u] = y[u];
+                    }
             }
         }
+    }
 }
