@@ -1,7 +1,7 @@
-"""A request and its answer as uvicorn keeps them; an answer that is there as a whole goes in one write.
+"""A request and its answer as uvicorn keeps them; what is there as a whole is taken, and given, as a whole.
 
-As ASGI's two messages it would be two system calls, and wake its caller twice; and uvicorn looks at each header with
-two regular expressions. Together that is a fifth of a small prediction. Knows nothing of what is asked.
+An answer as ASGI's two messages would be two system calls, and wake its caller twice; and uvicorn looks at each header
+with two regular expressions. Together that is a fifth of a small prediction. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 # A larger body is handed over in slices, at the pace of the connection, and lets others in between.
@@ -49,6 +49,21 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
         return True
+
+    def take(self) -> bytes | None:
+        """The body, if all of it has come; None: `receive` it."""
+        if self.more_body or self.disconnected or self.response_complete:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()
+        self.flow.resume_reading()
+        return body
+
+
+def cycle_of(receive: Receive) -> Cycle | None:
+    """The request behind `receive`; None where that is another's."""
+    cycle = getattr(receive, "__self__", None)
+    return cycle if isinstance(cycle, Cycle) else None
 
 
 def whole(send: Send) -> Whole | None:

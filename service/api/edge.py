@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 from service.access.callers import Caller
 from service.api import strict_json
 from service.api.compression import inflated
+from service.cycle import cycle_of
 from service.errors import BodyTooLarge, MalformedRequest, UnsupportedMedia
 from service.telemetry.trail import Trail, clock
 
@@ -54,7 +55,7 @@ class Exchange(Trail):
         caller: Caller = scope["state"]["caller"]
         self.sees = caller.sees
         Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""), caller.name)
-        self._receive = receive
+        self._receive, self._cycle = receive, cycle_of(receive)
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of two that are equal the first counts
         self.state: Any = scope["app"].state
 
@@ -116,9 +117,11 @@ class Exchange(Trail):
     def gone(self) -> bool:
         """Whether the caller has hung up. Good for nothing before the body was read, and never waits.
 
-        `receive` is stepped by hand: with no body left, what it has to say at once can only be a disconnect, and a
-        caller who is still there makes it wait, which it is then let off.
+        Where nothing but `receive` can tell, it is stepped by hand: with no body left, what it has to say at once can
+        only be a disconnect, and a caller who is still there makes it wait, which it is then let off.
         """
+        if self._cycle is not None:
+            return self._cycle.disconnected
         waiting = self._receive().__await__()
         try:
             next(waiting)
@@ -144,15 +147,19 @@ class Exchange(Trail):
         looked = length > UNHEARD_BYTES
         if looked:
             self._foresee()
+        body = None if self._cycle is None else self._cycle.take()
         chunks: list[bytes] = []
         size, more = 0, True
         while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunks.append(message.get("body", b""))
-            more = message.get("more_body", False)
-            size += len(chunks[-1])
+            if body is None:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+            else:
+                chunk, more = body, False
+            chunks.append(chunk)
+            size += len(chunk)
             if size > max_bytes:
                 raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
             if size > UNHEARD_BYTES and not looked:

@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.callers import ANYONE
 from service.api import problems
@@ -32,6 +32,8 @@ from service.telemetry.trail import Trail
 Handler = Callable[[Exchange], Awaitable[Answer]]
 
 _LOOKED_AT = SINGLE | {b"x-request-id"}
+# Paths that are remembered.
+_MOST_PATHS, _LONGEST_PATH = 1024, 256
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
@@ -51,6 +53,7 @@ class Application(FastAPI):
             route = Route(path, Hot(handle, path), methods=["POST"])
             self._hot.setdefault(_last_part(path), []).append(route)
             self.router.routes.append(route)
+        self._found: dict[str, tuple[ASGIApp, dict[str, str]]] = {}
         # Ids of one's own: nobody else has the first half, and each is numbered in the second.
         self._mine = secrets.token_hex(8).encode()
         self._number = count()
@@ -74,12 +77,12 @@ class Application(FastAPI):
             await self._refuse(scope, error, send)
             return
         if scope["method"] == "POST":
-            for route in self._hot.get(_last_part(path), ()):
-                if found := route.path_regex.match(path):
-                    scope["app"] = self
-                    scope["path_params"] = found.groupdict()
-                    await route.app(scope, receive, send)
-                    return
+            found = self._found.get(path) or self._find(path)
+            if found is not None:
+                scope["app"] = self
+                scope["path_params"] = found[1]
+                await found[0](scope, receive, send)
+                return
 
         trail = Trail(request_id, scope["method"], OTHER, "", state["caller"].name)
         if self.observer.tracer is not None:
@@ -93,6 +96,18 @@ class Application(FastAPI):
             await send(message)
 
         await super().__call__(scope, receive, send_with_id)
+
+    def _find(self, path: str) -> tuple[ASGIApp, dict[str, str]] | None:
+        """The hot route of a path, and its parameters, which are remembered: nobody changes them."""
+        for route in self._hot.get(_last_part(path), ()):
+            if match := route.path_regex.match(path):
+                found = route.app, match.groupdict()
+                if len(path) <= _LONGEST_PATH:  # what comes is its callers' to choose
+                    if len(self._found) >= _MOST_PATHS:
+                        self._found.clear()
+                    self._found[path] = found
+                return found
+        return None
 
     async def _refuse(self, scope: Scope, error: Exception, send: Send) -> None:
         """Answers somebody who is not let in. What they sent is not read."""

@@ -154,7 +154,7 @@ async def test_large_samplings_are(tmp_path: Path) -> None:
     """By what their evaluation is estimated to take: what it takes to summarise them can't be divided."""
     publish(tmp_path, "wide", hidden=(512, 512))
     crew = Crew()
-    body = {"inputs": TINY_ROWS, "samples": 10_000, "seed": 7}
+    body = {"inputs": TINY_ROWS, "samples": 20_000, "seed": 7}
     async with divided(tmp_path, crew) as (alone, with_others):
         path = "/v1/models/wide/sample"
         merged = await with_others.post(path, json=body)
