@@ -10,14 +10,12 @@ from itertools import count, islice
 
 import orjson
 import pytest
-import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.server import ServerState
 
 from service.connections import Room
-from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS, Protocol
+from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS
 from tests.api.live import Server
 from tests.api.wire import ROW
+from tests.service.near import connection
 from tests.service.raw import PATIENCE, Wire, exchange
 
 BODY = orjson.dumps({"inputs": [ROW], "samples": 2, "seed": 1})
@@ -226,28 +224,6 @@ def test_who_takes_nothing_of_an_answer_is_let_go(
         poll.register(wire.socket, select.POLLHUP | select.POLLERR)
         assert poll.poll(1000 * PATIENCE)
     assert brisk.client.get("/health/live").status_code == 200
-
-
-async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with nothing."""
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body"})
-
-
-async def connection(room: Room | None = None) -> tuple[Protocol, socket.socket]:
-    """A connection as the service has it, and its caller's side, which holds little of what it does not read."""
-    loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        far = socket.socket()
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        far.connect(listening.getsockname())
-        near, _ = listening.accept()
-    config = uvicorn.Config(nothing, http=Protocol, lifespan="off")
-    config.load()
-    _, protocol = await loop.connect_accepted_socket(lambda: Protocol(config, ServerState(), {}, loop, room=room), near)
-    protocol.owing = None  # it has asked
-    far.setblocking(False)  # noqa: FBT003
-    return protocol, far
 
 
 @pytest.mark.parametrize("closing", [False, True])
