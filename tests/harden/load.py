@@ -74,12 +74,6 @@ def memory(server: Server) -> int:
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def processor(server: Server) -> float:
-    """Seconds of processor time that a service of one process has used."""
-    fields = Path(f"/proc/{server._process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def closed_loop(server: Server, callers: int, seconds: float, data: bytes = ASK) -> tuple[Counter[int], float]:
     """Callers who ask as soon as they are answered: statuses, and answers of 200 per second."""
     found: Counter[int] = Counter()
