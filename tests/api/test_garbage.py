@@ -6,7 +6,6 @@ That looks seldom, since few objects are made here that it counts, however many 
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ import pytest
 
 from tests.api.inside import running
 from tests.api.wire import ROW
+from tests.garbage import left_behind
 
 ROWS = [ROW] * 2000
 FAR = [1e38] * len(ROW)
@@ -61,17 +61,8 @@ async def test_nothing_waits_for_the_garbage_collector(kind: str) -> None:
     async with running(answer_cache_bytes=0, access_log=False) as (app, _):
         for _ in range(2):
             assert await asked(app, path, body, hangs_up=kind == "a caller who has gone") == status
-        gc.collect()
-        gc.disable()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        try:
+        with left_behind() as left:
             assert await asked(app, path, body, hangs_up=kind == "a caller who has gone") == status
-            gc.collect()
-            left = [type(one).__name__ for one in gc.garbage]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
     assert left == []
 
 

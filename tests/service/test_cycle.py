@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.cycle import WHOLE_BYTES, cycle_of, whole
+from tests.garbage import left_behind
 from tests.service.near import connection
 
 REQUEST = b"POST /some HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\nhello"
@@ -112,17 +112,8 @@ async def test_nothing_waits_for_the_garbage_collector() -> None:
     protocol, far = await connection(app=at_once)
     with far:
         await asked(far)
-        gc.collect()
-        gc.disable()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        try:
+        with left_behind() as left:
             for _ in range(3):
                 await asked(far)
-            gc.collect()
-            left = [type(one).__name__ for one in gc.garbage]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
         protocol.transport.abort()
     assert left == []
