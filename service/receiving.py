@@ -146,14 +146,26 @@ class Protocol(HttpToolsProtocol):
         asked["method"], asked["http_version"] = parser.get_method().decode("ascii"), version
         asked["path"], asked["raw_path"], asked["query_string"] = path, raw_path, url.query or b""
         before, self.cycle = self.cycle, cycle
+        self._in_headers, self._size = False, 0
+        self.owing = self.loop.time()
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, app)
+            if app is not self.app or not self._turned_away(cycle):
+                self._start_asgi_task(cycle, app)
         else:
             # One after the other: this caller does not wait for answers.
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
-        self._in_headers, self._size = False, 0
-        self.owing = self.loop.time()
+
+    def _turned_away(self, cycle: Cycle) -> bool:
+        """Whether the application has refused a request by its headers. It then has its answer, and no task is made."""
+        refusal = getattr(self.app, "refusal", None)
+        if refusal is None or self.scope["method"] != "POST" or self.flow.write_paused:
+            return False
+        try:
+            refused = refusal(self.scope)
+        except Exception:  # noqa: BLE001 - a bug: the task meets it again, and tells of it
+            return False
+        return refused is not None and cycle.answer(*refused)
 
     def on_message_complete(self) -> None:
         """See httptools."""

@@ -6,7 +6,7 @@ Knows nothing of models, and nothing of the framework that serves all but the ho
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import to_thread
@@ -140,13 +140,9 @@ class Exchange(Trail):
         return self._headers.get(b"content-encoding", b"identity").lower()
 
     async def _body(self, max_bytes: int) -> bytes:
-        declared = self._headers.get(b"content-length", b"")
-        length = int(declared[:20]) if declared.isdigit() else 0
-        if length > max_bytes:
+        if _length(self._headers) > max_bytes:
             raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
-        looked = length > UNHEARD_BYTES
-        if looked:
-            self._foresee()
+        looked = is_large(self._headers)  # at the door
         body = None if self._cycle is None else self._cycle.take()
         chunks: list[bytes] = []
         size, more = 0, True
@@ -171,6 +167,16 @@ class Exchange(Trail):
         """Raises Unavailable where no large request makes sense now, unless the caller may have the answer already."""
         if b"if-none-match" not in self._headers:
             self.state.inference.foresee(self.caller)
+
+
+def is_large(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a body is announced that is not to be read where its request would come to nothing."""
+    return _length(headers) > UNHEARD_BYTES
+
+
+def _length(headers: Mapping[bytes, bytes]) -> int:
+    declared = headers.get(b"content-length", b"")
+    return int(declared[:20]) if declared.isdigit() else 0
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -11,17 +11,17 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.access.callers import ANYONE
 from service.api import problems
 from service.api.answers import SECURITY, security
-from service.api.edge import Answer, Exchange
+from service.api.edge import Answer, Exchange, is_large
 from service.api.guard import SINGLE, Guard
 from service.cycle import WHOLE_BYTES, whole
 from service.errors import MalformedRequest
@@ -31,7 +31,9 @@ from service.telemetry.trail import Trail
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 
-_LOOKED_AT = SINGLE | {b"x-request-id"}
+_LOOKED_AT = SINGLE | {b"x-request-id", b"if-none-match"}
+# In a scope's state: it has been looked at, and let in.
+_LET_IN = "let_in"
 # Paths that are remembered.
 _MOST_PATHS, _LONGEST_PATH = 1024, 256
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
@@ -53,7 +55,7 @@ class Application(FastAPI):
             route = Route(path, Hot(handle, path), methods=["POST"])
             self._hot.setdefault(_last_part(path), []).append(route)
             self.router.routes.append(route)
-        self._found: dict[str, tuple[ASGIApp, dict[str, str]]] = {}
+        self._found: dict[str, _Found] = {}
         # Ids of one's own: nobody else has the first half, and each is numbered in the second.
         self._mine = secrets.token_hex(8).encode()
         self._number = count()
@@ -63,27 +65,23 @@ class Application(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        sent, twice = _looked_at(scope["headers"])
-        request_id = sent.get(b"x-request-id", b"")
-        if not _SANE_ID.fullmatch(request_id):
-            request_id = b"%b%016x" % (self._mine, next(self._number))
         state, path = scope.setdefault("state", {}), scope["path"]
-        state["request_id"], state["caller"] = request_id, ANYONE
-        try:
-            if twice:
-                raise MalformedRequest(f"the header {twice.decode()} may be sent once")
-            self.guard.admit(scope, sent)
-        except problems.KNOWN as error:
-            await self._refuse(scope, error, send)
-            return
+        if _LET_IN not in state:
+            refusal = self.refusal(scope)
+            if refusal is not None:
+                await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
+                body = b"" if scope["method"] == "HEAD" else refusal.body
+                await send({"type": "http.response.body", "body": body})
+                return
         if scope["method"] == "POST":
-            found = self._found.get(path) or self._find(path)
+            found = self._find(path)
             if found is not None:
                 scope["app"] = self
                 scope["path_params"] = found[1]
                 await found[0](scope, receive, send)
                 return
 
+        request_id = state["request_id"]
         trail = Trail(request_id, scope["method"], OTHER, "", state["caller"].name)
         if self.observer.tracer is not None:
             self.observer.tracer.begin(trail, scope)
@@ -97,10 +95,51 @@ class Application(FastAPI):
 
         await super().__call__(scope, receive, send_with_id)
 
-    def _find(self, path: str) -> tuple[ASGIApp, dict[str, str]] | None:
+    def refusal(self, scope: Scope) -> problems.Problem | None:
+        """The whole answer to a request that is not let in; None: it is. Told by its headers: no more need have come.
+
+        Large requests to hot routes are not let in where they would come to nothing, unless the caller may have the
+        answer already. Whoever serves this application may ask before it makes a task: under a flood most of what
+        comes is refused, and takes its time from what is not.
+        """
+        sent, twice = _looked_at(scope["headers"])
+        request_id = sent.get(b"x-request-id", b"")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = b"%b%016x" % (self._mine, next(self._number))
+        state = scope.setdefault("state", {})
+        state["request_id"], state["caller"] = request_id, ANYONE
+        found = None
+        try:
+            if twice:
+                raise MalformedRequest(f"the header {twice.decode()} may be sent once")
+            self.guard.admit(scope, sent)
+            if scope["method"] == "POST" and is_large(sent) and b"if-none-match" not in sent:
+                found = self._find(scope["path"])
+                if found is not None:
+                    self.state.inference.foresee(state["caller"].name)
+        except problems.KNOWN as error:
+            return self._refused(scope, error, found)
+        state[_LET_IN] = True
+        return None
+
+    def _refused(self, scope: Scope, error: Exception, found: _Found | None) -> problems.Problem:
+        path, caller, request_id = scope["path"], scope["state"]["caller"], scope["state"]["request_id"]
+        route, name = (OTHER, "") if found is None else (found[0].route, found[1].get("name", ""))
+        trail = Trail(request_id, scope["method"], route, name, caller.name)
+        if found is not None and self.observer.tracer is not None:
+            self.observer.tracer.begin(trail, scope)
+        status, headers, body = problems.of(error, request_id, path, caller.sees)
+        self.observer.answered(trail, status, error)
+        headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *SECURITY]
+        return problems.Problem(status, headers, body)
+
+    def _find(self, path: str) -> _Found | None:
         """The hot route of a path, and its parameters, which are remembered: nobody changes them."""
+        if known := self._found.get(path):
+            return known
         for route in self._hot.get(_last_part(path), ()):
             if match := route.path_regex.match(path):
+                assert isinstance(route.app, Hot), "a hot route leads elsewhere. This is a bug."
                 found = route.app, match.groupdict()
                 if len(path) <= _LONGEST_PATH:  # what comes is its callers' to choose
                     if len(self._found) >= _MOST_PATHS:
@@ -108,17 +147,6 @@ class Application(FastAPI):
                     self._found[path] = found
                 return found
         return None
-
-    async def _refuse(self, scope: Scope, error: Exception, send: Send) -> None:
-        """Answers somebody who is not let in. What they sent is not read."""
-        request_id, path = scope["state"]["request_id"], scope["path"]
-        status, headers, body = problems.of(error, request_id, path)
-        self.observer.answered(
-            Trail(request_id, scope["method"], OTHER, "", scope["state"]["caller"].name), status, error
-        )
-        headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *SECURITY]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     @cached_property
     def templates(self) -> Mapping[Any, str]:
@@ -140,11 +168,11 @@ class Hot:
     """A handler as an ASGI application; `route` is its path's template."""
 
     def __init__(self, handle: Handler, route: str) -> None:
-        self._handle, self._route = handle, route
+        self._handle, self.route = handle, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. A bug is answered, and then raised for the server to log it and to drop the connection."""
-        exchange, observer = Exchange(scope, receive, self._route), scope["app"].observer
+        exchange, observer = Exchange(scope, receive, self.route), scope["app"].observer
         if observer.tracer is not None:
             observer.tracer.begin(exchange, scope)
         bug: Exception | None = None
@@ -174,6 +202,10 @@ class Hot:
                 await _send_all(send, body)
         if bug is not None:
             raise bug
+
+
+# A hot route, and what its path's parameters are.
+_Found: TypeAlias = tuple[Hot, dict[str, str]]
 
 
 async def _send(send: Send, body: bytes, *, last: bool) -> None:

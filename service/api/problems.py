@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _CLOSE = (b"connection", b"close")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="penumbra"')
 _LONGEST_TEXT = 250
 _LARGEST_BODY = 4000
+_TITLES = {status.value: status.phrase for status in HTTPStatus}
 _PROTOCOL = re.compile(r"/v2(/|$)")
 
 # Most specific first: the first class that fits decides.
@@ -75,7 +77,7 @@ def install(app: FastAPI) -> None:
 
 def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], bool] = EVERYBODY_SEES) -> Problem:
     """The problem that a known error is, in the form of the path's protocol; `sees` says which models it may name."""
-    status, kind = next((status, name) for known, status, name in TABLE if isinstance(error, known))
+    status, kind = _entry(type(error))  # type: ignore[arg-type]  # mypy asks errors for the hash, not their type
     headers = []
     if isinstance(error, errors.Unavailable):
         headers.append((b"retry-after", b"%d" % error.retry_after))
@@ -89,6 +91,11 @@ def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], boo
     if isinstance(error, errors.UnknownModel) and error.models is not None:
         detail += f"; there are: {', '.join(filter(sees, error.models)) or 'none'}"
     return _problem(path, request_id, status, detail, headers, kind, complaints)
+
+
+@cache
+def _entry(kind: type[Exception]) -> tuple[int, str]:
+    return next((status, name) for known, status, name in TABLE if issubclass(kind, known))
 
 
 def of_bug(request_id: bytes, path: str) -> Problem:
@@ -128,7 +135,7 @@ def _problem(
         )
     content: dict[str, Any] = {
         "type": f"urn:penumbra:problem:{kind}" if kind else "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _TITLES[status],
         "status": status,
         "detail": _short(detail),
         "errors": [{"field": _short(field), "message": _short(message)} for field, message in complaints],

@@ -234,8 +234,8 @@ WEAKENINGS = (
     Weakening(
         19,
         "what will be refused is read first",
-        "service/api/edge.py",
-        "self.state.inference.foresee(self.caller)",
+        "service/api/hot.py",
+        'self.state.inference.foresee(state["caller"].name)',
         "pass",
         "tests/api/test_fair.py::test_what_comes_to_nothing_is_not_read",
     ),

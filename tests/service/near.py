@@ -27,7 +27,7 @@ async def connection(room: Room | None = None, app: ASGIApp = nothing) -> tuple[
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         far.connect(listening.getsockname())
         near, _ = listening.accept()
-    config = uvicorn.Config(app, http=Protocol, lifespan="off")
+    config = uvicorn.Config(app, http=Protocol, lifespan="off", proxy_headers=False)
     config.load()
     _, protocol = await loop.connect_accepted_socket(lambda: Protocol(config, ServerState(), {}, loop, room=room), near)
     protocol.owing = None  # it has asked

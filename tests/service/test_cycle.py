@@ -8,6 +8,7 @@ import socket
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from service.api.problems import Problem
 from service.cycle import WHOLE_BYTES, cycle_of, whole
 from tests.garbage import left_behind
 from tests.service.near import connection
@@ -55,6 +56,50 @@ async def test_nobody_can_tell(request_: bytes) -> None:
             said.append((told, protocol.transport.is_closing()))
             protocol.transport.abort()
     assert said[0] == said[1]
+
+
+class Closed:
+    """An application that lets nobody in, by their headers."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken, self.looked, self.called = broken, 0, 0
+
+    def refusal(self, scope: Scope) -> Problem:
+        """See api.hot.Application."""
+        self.looked += 1
+        assert (b"content-length", b"5") in scope["headers"]
+        if self.broken:
+            raise ZeroDivisionError
+        return Problem(503, [(b"content-length", b"2")], b"no")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        self.called += 1
+        await by_messages(scope, receive, send)
+
+
+async def test_who_is_not_let_in_is_answered_before_a_task_is_made() -> None:
+    """Before the body has come, which is passed over; and the connection goes on."""
+    app = Closed()
+    protocol, far = await connection(app=app)
+    with far:
+        head, body = REQUEST[:-5], REQUEST[-5:]
+        for _ in range(2):
+            assert (await asked(far, head)).endswith(b"no")
+            await asyncio.get_running_loop().sock_sendall(far, body)
+        assert not protocol.transport.is_closing()
+        assert (app.looked, app.called) == (2, 0)
+        protocol.transport.abort()
+
+
+async def test_a_bug_at_the_door_is_the_tasks_to_tell() -> None:
+    """It is not taken for bytes that nobody can read."""
+    app = Closed(broken=True)
+    protocol, far = await connection(app=app)
+    with far:
+        assert (await asked(far)).endswith(b"hello")
+        assert (app.looked, app.called) == (1, 1)
+        protocol.transport.abort()
 
 
 async def test_a_header_has_one_line() -> None:
