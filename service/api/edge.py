@@ -140,9 +140,10 @@ class Exchange(Trail):
         return self._headers.get(b"content-encoding", b"identity").lower()
 
     async def _body(self, max_bytes: int) -> bytes:
-        if _length(self._headers) > max_bytes:
+        length = _length(self._headers)
+        if length > max_bytes:
             raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
-        looked = is_large(self._headers)  # at the door
+        looked = length > UNHEARD_BYTES  # at the door
         body = None if self._cycle is None else self._cycle.take()
         chunks: list[bytes] = []
         size, more = 0, True

@@ -1,0 +1,176 @@
+"""The command train: recipes, or a table of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from models.commands.console import DEFAULT_STORE, CacheOption, StoreOption, errors, fail, output, writable
+from models.location import DEFAULT_CACHE
+from models.manifest import Manifest
+from models.repository import Repository, RepositoryError, Unreachable
+
+if TYPE_CHECKING:
+    from models.training import Epoch, Recipe
+
+# By their files: importing them would make every command wait for scikit-learn.
+RECIPES = sorted(
+    path.stem.replace("_", "-")
+    for path in (Path(__file__).parents[1] / "recipes").glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+def train_command(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE|TABLE",
+            help=f"One or more of {', '.join(RECIPES)}; or all. Or a table of your own: a CSV or Parquet file.",
+            show_default=False,
+        ),
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    cache: CacheOption = DEFAULT_CACHE,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Of a table: the column to learn; several for several outputs.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of a table: the model's name. Default: the file's.")] = None,
+    task: Annotated[
+        str, typer.Option(help="Of a table: regression or classification. Default: by the target.")
+    ] = "auto",
+    drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Of a table: a column whose numbers are categories; may be repeated.")
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="Of a table: a text that means a missing value; may be repeated.")
+    ] = None,
+    hidden: Annotated[str, typer.Option(help="Of a table: widths of the hidden layers.")] = "128,128",
+    dropout: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of a table: p of every hidden layer.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of a table: how rows are divided, and how training begins.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a table: most epochs.")] = 300,
+    search: Annotated[
+        float, typer.Option(min=0.0, help="Of a table: minutes to search for better widths, p and steps first.")
+    ] = 0.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Of a table: file for the reliability diagram (.png, .svg).")
+    ] = None,
+) -> None:
+    """Train recipes, or a table of your own, and publish what comes out as new versions.
+
+    A recipe says which data, which network, and how to train it; each is a small file in models/recipes.
+    The same recipe gives the same digest, and a version that exists already is not published twice.
+
+    A table: python -m models train houses.csv --target price
+    """
+    from models.training import Diverged
+
+    if _is_table(names):
+        from models.commands import table
+        from models.tables.errors import UnusableTable
+        from models.tables.preparing import Wanted
+
+        repository = writable(store, cache)
+        try:
+            asked = table.Asked(
+                path=Path(names[0]),
+                wanted=Wanted(target or (), table.task_choice(task), drop or (), category or ()),
+                name=name,
+                missing=tuple(missing or ()),
+                hidden=_widths(hidden),
+                p=dropout,
+                seed=seed,
+                epochs=epochs,
+                search_minutes=search,
+                plot=plot,
+            )
+            table.train_table(asked, repository, output, errors)
+        except (UnusableTable, Diverged, Unreachable, FileExistsError) as error:
+            fail(str(error))
+        return
+    if target or name or drop or category or missing or plot or search:
+        fail("--target, --name, --drop, --category, --missing, --search and --plot are for one table")
+    from models.recipes import recipes
+
+    known = recipes()
+    if unknown := [recipe for recipe in names if recipe not in known and recipe != "all"]:
+        fail(
+            f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all; "
+            "a table is a file that ends with .csv, .tsv, .txt or .parquet"
+        )
+    repository = writable(store, cache)
+    for recipe in known if "all" in names else names:
+        try:
+            manifest, published = _train(known[recipe], repository)
+        except (Diverged, Unreachable, FileExistsError) as error:
+            fail(str(error))
+        word = "published as" if published else "the same as before:"
+        output.print(f"[bold]{recipe}[/] {word} version {manifest.version}  {manifest.digest}")
+        output.print(_figures(manifest), style="dim", highlight=False)
+
+
+def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
+    """The version that this recipe gives, and whether it is new."""
+    from models.training import train
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs · validation loss {task.fields[loss]} · best {task.fields[best]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task(recipe.name, total=recipe.hyperparameters.max_epochs, loss="–", best="–")
+
+        def show(epoch: Epoch) -> None:
+            loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
+            name = f"{recipe.name} {epoch.member}/{recipe.members}" if recipe.members else recipe.name
+            progress.update(bar, description=name, completed=epoch.number, loss=loss, best=best)
+
+        trained = train(recipe, repository.next_version(recipe.name), show)
+    newest = _newest(repository, recipe.name)
+    if newest is not None and newest.digest == trained.manifest.digest:
+        return newest, False
+    repository.publish(trained.manifest, trained.weights)
+    return trained.manifest, True
+
+
+def _newest(repository: Repository, name: str) -> Manifest | None:
+    """The newest version's manifest; None where there is none, or where it is broken."""
+    try:
+        return repository.load(name).manifest
+    except RepositoryError:
+        return None
+
+
+def _figures(manifest: Manifest) -> str:
+    test = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics["test"].items())
+    plain = "; ".join(
+        f"{method} {name} {value:.4g}"
+        for method, figures in manifest.metrics["baseline"].items()
+        for name, value in figures.items()
+    )
+    return f"  on held-out rows: {test}\n  plain methods on the same rows: {plain}"
+
+
+def _is_table(names: list[str]) -> bool:
+    """Whether a file is meant, by its suffix. Several tables would be several models, with options of their own."""
+    tables = [name for name in names if Path(name).suffix.lower() in (".csv", ".tsv", ".txt", ".parquet")]
+    if tables and len(names) > 1:
+        fail("train one table at a time, and apart from recipes")
+    return bool(tables)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(width) for width in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or not all(1 <= width <= 65536 for width in widths) or len(widths) > 256:
+        fail("--hidden must be widths with commas between them, such as 128,128")
+    return widths
