@@ -16,8 +16,8 @@ compared before anything was measured. Peers repeat the rows a hundred times and
 on, or a loop where the name says so; they answer mean and standard deviation over the samples. Penumbra answers all it
 always does, with {workers}, and every sampling request to it has a seed of its own. Peers are asked *without* seeds,
 which lets them batch freely, the harder comparison; and once more with seeds honoured by `torch.manual_seed`, one
-request at a time. All run on the same cores as wrk, with one torch thread in each of two workers. Contenders take
-turns burst by burst; figures are medians over the rounds, rates per second, times in milliseconds."""
+request at a time. All run on the same cores as wrk, on the same Python, with one torch thread in each of two workers.
+Contenders take turns burst by burst; figures are medians over the rounds, rates per second, times in milliseconds."""
 _ABOUT_LIST = """\
 *The same under load*: of 30 answers to one seeded request, sent while sixteen connections ask for other things, whether
 all are the same bytes. MB: memory of all processes after some requests, shared pages divided among those who
