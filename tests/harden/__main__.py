@@ -62,7 +62,7 @@ def run(check: Check) -> tuple[bool, str]:
 
 def _section(table: str, minutes: float, failed: int) -> str:
     """What stands in RESULTS.md."""
-    held = "all hold, but for those that are open" if not failed else f"{failed} do not hold"
+    held = f"all hold but {failed}, and what is open" if failed else "all hold, but for what is open"
     return (
         f"## The thirty checks\n\n{machine()}; {platform.system()} {platform.release()}.\n\n"
         f"`make harden`, in {minutes:.0f} minutes: {held}. What they are about is in [SECURITY.md](../SECURITY.md).\n"
