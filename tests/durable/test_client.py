@@ -64,7 +64,8 @@ def test_results(
             job = client.submit("diabetes", source, **SAMPLING)
             out = job.result(tmp_path / "out.csv", progress=lambda done, of: seen.append((done, of)))  # noqa: B023
             assert out.read_bytes() == (tmp_path / "scored.csv").read_bytes()
-            assert seen == sorted(seen)
+            # How many there are is an estimate until the file has been read to its end; what is done only grows.
+            assert [done for done, _ in seen] == sorted(done for done, _ in seen)
             assert seen[-1] == (610, 610)
             assert client.job(job.id).told == job.told
 
