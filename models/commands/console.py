@@ -1,17 +1,23 @@
-"""What all commands share: options, the store, and how they end badly. Knows nothing of what they do."""
+"""What commands share: options, the store, a bar while they train, how they end badly. Knows nothing of the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.location import SCHEMES, is_url
 from models.mirror import open_store
 from models.repository import Repository, Unreachable
+
+if TYPE_CHECKING:
+    from models.training import Epoch, Recipe
 
 DEFAULT_STORE = str(Path(__file__).resolve().parents[1] / "store")
 
@@ -60,3 +66,24 @@ def fail(message: str) -> NoReturn:
     """Ends the command with a message."""
     errors.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+@contextmanager
+def progress(recipe: Recipe, errors: Console) -> Iterator[Callable[[Epoch], None]]:
+    """A bar that is gone when it is done; what shows an epoch in it."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs · validation loss {task.fields[loss]} · best {task.fields[best]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bars:
+        bar = bars.add_task(recipe.name, total=recipe.hyperparameters.max_epochs, loss="–", best="–")
+
+        def show(epoch: Epoch) -> None:
+            loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
+            name = f"{recipe.name} {epoch.member}/{recipe.members}" if recipe.members else recipe.name
+            bars.update(bar, description=name, completed=epoch.number, loss=loss, best=best)
+
+        yield show

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as Lines
 
+from models.commands.console import progress
 from models.data import describe_inputs
 from models.features import Boolean, Category, Input
 from models.manifest import NAME_PATTERN, Manifest
@@ -22,7 +19,7 @@ from models.tables import fitting, report
 from models.tables.errors import UnusableTable, shown
 from models.tables.preparing import TaskChoice, Wanted, prepare
 from models.tables.reading import read_table
-from models.training import Epoch, Recipe, train
+from models.training import Recipe, train
 
 _BAR = 30  # characters
 
@@ -71,7 +68,7 @@ def train_table(asked: Asked, repository: Repository, output: Console, errors: C
         output.print(f"  {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if asked.search_minutes > 0:
         recipe = _search(recipe, asked.search_minutes * 60, output, errors)
-    with _progress(recipe, errors) as show:
+    with progress(recipe, errors) as show:
         trained = train(recipe, repository.next_version(name), show)
     points = report.reliability(trained, dataset, parts)
     manifest = trained.manifest.model_copy(
@@ -109,7 +106,7 @@ def _search(recipe: Recipe, seconds: float, output: Console, errors: Console) ->
         line = f"  {tried.number:3} {_spec(tried.recipe)}: {loss}{'  best so far' if tried.best else ''}"
         output.print(line, highlight=False)
 
-    with _progress(recipe, errors) as show:
+    with progress(recipe, errors) as show:
         return fitting.search(recipe, seconds, tell, show)
 
 
@@ -117,26 +114,6 @@ def _spec(recipe: Recipe) -> str:
     spec, hyper = recipe.architecture, recipe.hyperparameters
     widths = "-".join(map(str, getattr(spec, "hidden", ())))
     return f"{widths} p {spec.dropout[0]:g}, weight decay {hyper.weight_decay:g}, rate {hyper.learning_rate:g}"
-
-
-@contextmanager
-def _progress(recipe: Recipe, errors: Console) -> Iterator[Any]:
-    """A bar that is gone when it is done; what shows an epoch in it."""
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs · validation loss {task.fields[loss]} · best {task.fields[best]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task(recipe.name, total=recipe.hyperparameters.max_epochs, loss="–", best="–")
-
-        def show(epoch: Epoch) -> None:
-            loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
-            progress.update(bar, completed=epoch.number, loss=loss, best=best)
-
-        yield show
 
 
 def _columns(inputs: tuple[Input, ...]) -> Lines:

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from models.commands.console import DEFAULT_STORE, CacheOption, StoreOption, errors, fail, output, writable
+from models.commands.console import DEFAULT_STORE, CacheOption, StoreOption, errors, fail, output, progress, writable
 from models.location import DEFAULT_CACHE
 from models.manifest import Manifest
 from models.repository import Repository, RepositoryError, Unreachable
 
 if TYPE_CHECKING:
-    from models.training import Epoch, Recipe
+    from models.training import Recipe
 
 # By their files: importing them would make every command wait for scikit-learn.
 RECIPES = sorted(
@@ -117,21 +116,7 @@ def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
     """The version that this recipe gives, and whether it is new."""
     from models.training import train
 
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs · validation loss {task.fields[loss]} · best {task.fields[best]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task(recipe.name, total=recipe.hyperparameters.max_epochs, loss="–", best="–")
-
-        def show(epoch: Epoch) -> None:
-            loss, best = f"{epoch.validation_loss:.4f}", f"{epoch.best_loss:.4f}"
-            name = f"{recipe.name} {epoch.member}/{recipe.members}" if recipe.members else recipe.name
-            progress.update(bar, description=name, completed=epoch.number, loss=loss, best=best)
-
+    with progress(recipe, errors) as show:
         trained = train(recipe, repository.next_version(recipe.name), show)
     newest = _newest(repository, recipe.name)
     if newest is not None and newest.digest == trained.manifest.digest:
