@@ -28,8 +28,8 @@ SMALL_SECONDS = 0.0005
 COMPANY_SECONDS = 0.002
 # Turns of the event loop that company may take to gather.
 _MOST_TURNS = 8
-# How often callers who hung up are looked for.
-SWEEP_SECONDS = 0.05
+# How often callers who hung up are looked for: less often among many, for which a look takes longer.
+SWEEP_SECONDS, _SWEEP_SECONDS_EACH = 0.05, 0.0002
 # Memory that is short is not soon plenty.
 _MEMORY_RETRY = 5
 
@@ -158,7 +158,7 @@ class Batcher:
             self._turns.put(entry.turn)
         if not self._sweeping:
             self._sweeping = True
-            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+            self._sweep_later(loop)
         try:
             return await entry.answer
         finally:
@@ -297,7 +297,10 @@ class Batcher:
             self._forget(entry)
         self._sweeping = bool(self._admitted)
         if self._sweeping:
-            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+            self._sweep_later(loop)
+
+    def _sweep_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(SWEEP_SECONDS + _SWEEP_SECONDS_EACH * len(self._admitted), self._sweep, loop)
 
     def _forget(self, entry: _Admitted) -> None:
         """Takes a request out of the count, once, and what has not begun of it out of the queue."""
