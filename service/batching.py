@@ -124,9 +124,9 @@ class Batcher:
     ) -> Timings:
         """Evaluates a job, alone or in company; returns when it is done.
 
-        Those of one `caller` keep their order, and callers take turns. A job that continues what has `begun` waits its
-        turn again, but is not refused as long as others are taken; where its caller has hung up meanwhile it is not
-        even put in line.
+        Callers take turns; small jobs of one `caller` keep their order, large ones have that of `sojourns`. A job that
+        continues what has `begun` waits its turn again, but is not refused as long as others are taken; where its
+        caller has hung up meanwhile it is not even put in line.
         Raises QueueFull, ShareExceeded, MemoryShort or ShuttingDown at once, DeadlineExceeded when `patience` seconds
         pass before it begins, CallerGone when `gone` says that nobody waits for the answer, and whatever the
         evaluation raises.
@@ -151,6 +151,7 @@ class Batcher:
         else:
             entry.turn = Turn(
                 job.stages([job], self.threads),
+                seconds,
                 entry.deadline,
                 lambda failure: self._done_elsewhere(loop, entry, failure),
                 caller,

@@ -1,17 +1,18 @@
 """Callers share a queue: how much of it is whose, and whose turn is next.
 
 Turns are start-time fair queueing (Goyal, Vin and Cheng, 1996) in seconds of work: whoever has been given least goes
-next, and who comes, or comes back, starts where the others are by then, so that nobody saves up. Of a single caller
-both are a plain queue. Knows nothing of what waits, nor who callers are.
+next, and who comes, or comes back, starts where the others are by then, so that nobody saves up. A single caller
+has all of both. Knows nothing of what waits, nor who callers are.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from service.errors import QueueFull, ShareExceeded
 
@@ -24,19 +25,32 @@ _FREE = 1 / 8
 _MOST_REMEMBERED = 1024
 
 
+class Order(Protocol[Item]):
+    """Items of one caller, and which of them is next; a deque is one."""
+
+    def __len__(self) -> int: ...
+
+    def append(self, item: Item, /) -> None:
+        """One more."""
+
+    def popleft(self) -> Item:
+        """The next one; there must be one."""
+
+
 class _Own(Generic[Item]):
     """What one caller has in line, and the seconds of work that it has been given, or might have been."""
 
     __slots__ = ("given", "items")
 
-    def __init__(self, given: float) -> None:
-        self.given, self.items = given, deque[Item]()
+    def __init__(self, given: float, items: Order[Item]) -> None:
+        self.given, self.items = given, items
 
 
 class Line(Generic[Item]):
     """Items of several callers, so many as `length` says: each caller's in their order, callers by turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: Callable[[], Order[Item]] = deque) -> None:
+        self._order = order
         self._owners: dict[str, _Own[Item]] = {}
         # Owners of items, by what they had been given when they were put here; equals by how long they have waited.
         self._next: list[tuple[float, int, _Own[Item]]] = []
@@ -44,12 +58,12 @@ class Line(Generic[Item]):
         self._now, self.length = 0.0, 0  # what the last one whose turn it was had been given
 
     def put(self, caller: str, item: Item) -> None:
-        """Puts an item at the end of its caller's."""
+        """Puts an item among its caller's: at their end, where they have no other order."""
         owner = self._owners.get(caller)
         if owner is None:
             if len(self._owners) >= _MOST_REMEMBERED:
                 self._forget()
-            owner = self._owners[caller] = _Own(self._now)
+            owner = self._owners[caller] = _Own(self._now, self._order())
         if not owner.items:
             if owner.given < self._now:
                 owner.given = self._now

@@ -1,8 +1,8 @@
 """Engine threads, and how work takes turns on them.
 
-Work comes as stages of short pieces. The threads take one piece from each request in turn, so that a long request holds
-up a small one by a few pieces, not by its length; and callers take turns, however many requests each has. Knows nothing
-of networks, admission or HTTP.
+Work comes as stages of short pieces, so that a long request holds up a small one by a few of them, not by its length.
+Callers take turns, however many requests each has; of one caller's, each is done no later than if all took turns (see
+`sojourns`). Knows nothing of networks, admission or HTTP.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from service.engine.evaluate import use_one_thread
 from service.engine.evaluation import Piece
 from service.engine.workspace import Workspace
 from service.errors import DeadlineExceeded
 from service.fairness import Line
+from service.sojourns import ProcessorSharing, Sojourns
 
 Clock = Callable[[], float]
 
@@ -29,11 +31,12 @@ def _begin(_: Workspace) -> None:
 class Turn:
     """One request's work; what is not the caller's is guarded by the lock of `Turns`.
 
-    `done` is called once, on an engine thread, with what went wrong if anything did. `started` is None until the first
-    piece begins.
+    It takes about so many `seconds` of one core. `done` is called once, on an engine thread, with what went wrong if
+    anything did. `started` is None until the first piece begins.
     """
 
     stages: Iterator[Sequence[Piece]]
+    seconds: float
     deadline: float
     done: Callable[[Exception | None], None]
     caller: str = ""
@@ -41,6 +44,25 @@ class Turn:
     ready: deque[Piece] = field(default_factory=lambda: deque([_begin]))
     running: int = 0
     over: bool = False
+    # Its place among its caller's: see `sojourns`.
+    sharing: ProcessorSharing = field(default_factory=ProcessorSharing)
+    end: float = 0.0
+    number: int = 0
+    spent: float = 0.0
+
+    @property
+    def late(self) -> bool:
+        """Whether it would be done by now if it had taken turns, and as long as was thought."""
+        return self.end <= self.sharing.now
+
+
+class _Unfinished:
+    """How many works of one caller are not over, and how they would share a core."""
+
+    __slots__ = ("count", "sharing")
+
+    def __init__(self) -> None:
+        self.count, self.sharing = 0, ProcessorSharing()
 
 
 class Turns:
@@ -49,8 +71,9 @@ class Turns:
     def __init__(self, threads: int, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: Line[Turn] = Line()
-        self._unfinished = 0
+        self._waiting: Line[Turn] = Line(Sojourns)
+        self._unfinished: dict[str, _Unfinished] = {}
+        self._number = count()
         self._closing = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"engine-{number}", daemon=True) for number in range(threads)
@@ -61,7 +84,12 @@ class Turns:
     def put(self, turn: Turn) -> None:
         """Puts work in line."""
         with self._changed:
-            self._unfinished += 1
+            own = self._unfinished.get(turn.caller)
+            if own is None:
+                own = self._unfinished[turn.caller] = _Unfinished()
+            own.count += 1
+            turn.sharing, turn.number = own.sharing, next(self._number)
+            turn.end = own.sharing.join(turn.seconds)
             self._waiting.put(turn.caller, turn)
             self._changed.notify()
 
@@ -96,7 +124,7 @@ class Turns:
         with self._changed:
             while True:
                 while not self._waiting.length:
-                    if self._closing and self._unfinished == 0:
+                    if self._closing and not self._unfinished:
                         return None
                     self._changed.wait()
                 turn = self._waiting.take()
@@ -119,6 +147,8 @@ class Turns:
     def _piece_done(self, turn: Turn, failure: Exception | None, seconds: float) -> None:
         with self._changed:
             self._waiting.charge(turn.caller, seconds)
+            turn.sharing.give(seconds)
+            turn.spent += seconds
             turn.running -= 1
             if turn.over or (failure is None and (turn.ready or turn.running)):
                 return
@@ -144,7 +174,12 @@ class Turns:
             return False
         turn.over = True
         turn.ready.clear()
-        self._unfinished -= 1
+        own = self._unfinished[turn.caller]
+        own.count -= 1
+        if own.count:
+            own.sharing.leave(turn.end, turn.end - turn.seconds + turn.spent)
+        else:
+            del self._unfinished[turn.caller]
         if self._closing:
             self._changed.notify_all()
         return True

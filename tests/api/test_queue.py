@@ -332,20 +332,38 @@ async def test_a_failure_between_stages_is_the_requests_too() -> None:
     await asyncio.to_thread(batcher.close)
 
 
-async def test_requests_take_turns() -> None:
-    """A long request lets a short one in after one piece: pieces of all admitted requests are taken in turn."""
-    order: list[str] = []
-
-    class Noted(Work):
-        def __init__(self, name: str, pieces: int) -> None:
-            super().__init__([name] * pieces)
-            self.done = order
+@pytest.mark.parametrize(
+    ("thought", "order"),
+    [
+        (1.0, ["short", "short", "long", "long", "long", "long", "long"]),
+        (0.001, ["short", "long", "short", "long", "long", "long", "long"]),
+    ],
+    ids=["as-thought", "longer"],
+)
+async def test_a_short_request_goes_ahead(thought: float, order: list[str]) -> None:
+    """What would be done first by turns is done first, to its end; what takes longer than was thought takes turns."""
+    done: list[str] = []
 
     async with held_queue() as queue:
+
+        class Noted(Work):
+            def __init__(self, name: str, pieces: int) -> None:
+                super().__init__([name] * pieces, seconds=thought * pieces)
+                self.done = done
+
+            def _piece(self, name: str) -> Piece:
+                def piece(workspace: Workspace) -> None:
+                    queue.clock.now += 1.0
+                    noted(workspace)
+
+                noted = super()._piece(name)
+                return piece
+
         long, short = await queue.put(Noted("long", 5)), await queue.put(Noted("short", 2))
+        queue.clock.now += 1.0  # as long as the one that holds the thread was thought to take
         queue.holder.go.set()
         await asyncio.gather(long, short)
-        assert order == ["long", "short", "long", "short", "long", "long", "long"]
+        assert done == order
 
 
 async def test_closing_finishes_what_was_admitted_and_takes_no_more() -> None:
