@@ -7,7 +7,7 @@ import hashlib
 import logging
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine import reference, verify
+from service.engine import mixtures, reference, verify
 from service.engine.evaluate import evaluate, evaluation
 from service.engine.kernel import library
 from service.engine.kernel.program import Program
@@ -37,6 +37,17 @@ from tests.networks import (
     rows_of,
     seeds,
 )
+
+
+@pytest.fixture(params=library.builds(), ids=lambda build: f"{build.vector}-floats")
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[library.Build]:
+    """Each library that this processor can run takes the place of the best one."""
+    if not library.runs_here(request.param):
+        pytest.skip("this processor lacks its instructions")
+    monkeypatch.setattr(library, "suitable", lambda: request.param)
+    library.load.cache_clear(), library.vector.cache_clear()
+    yield request.param
+    library.load.cache_clear(), library.vector.cache_clear()
 
 
 @given(seed=st.integers(0, 2**64 - 1), first=st.integers(0, 2**63), samples=st.integers(1, 5), width=st.integers(1, 99))
@@ -76,6 +87,7 @@ def test_it_equals_the_loop(activation: Any, norm: Any, residual: bool, p: float
         np.testing.assert_allclose(evaluate(network, query), expected, rtol=1e-5, atol=1e-5 * scale)
 
 
+@pytest.mark.usefixtures("build")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_are_exact_enough(activation: Any) -> None:
     """Over all magnitudes, to a few units in the last place of PyTorch's float64; NaN included."""
@@ -109,6 +121,7 @@ def by_hand(spec: Mlp, module: Any, rows: Any, committee: Committee) -> Any:
     return x
 
 
+@pytest.mark.usefixtures("build")
 @pytest.mark.parametrize(("hidden", "dropout"), [((21, 34), (0.25, 0.6)), ((80, 99), (0.1, 0.2))])
 def test_every_sum_has_its_order(hidden: tuple[int, int], dropout: tuple[float, float]) -> None:
     """To the bit what adding up by hand gives: the promise on which company, rows and processors rest."""
@@ -120,8 +133,9 @@ def test_every_sum_has_its_order(hidden: tuple[int, int], dropout: tuple[float, 
     )
 
 
+@pytest.mark.usefixtures("build")
 def test_its_bits_are_known() -> None:
-    """Outputs of a network made from a counter-based generator have this hash, on every machine."""
+    """Outputs of a network made from a counter-based generator have this hash, by every library, on every machine."""
     spec = Mlp(inputs=7, hidden=(50, 30), dropout=(0.1, 0.5), norm="layer", head=ClassificationHead(classes=3))
     random = np.random.Generator(np.random.Philox(2024))
     shapes = {name: tensor.shape for name, tensor in module_of(spec).state_dict().items()}
@@ -133,6 +147,47 @@ def test_its_bits_are_known() -> None:
         for committee in (None, Committee(1, 20), Committee(2**53 - 1, 20, first_sample=10**12, p=0.7))
     ]
     assert digests == ["c9faafc244911357", "e622a38a6b4df7a5", "8fcd398a77bb9733"]
+
+
+@pytest.mark.usefixtures("build")
+@pytest.mark.parametrize(
+    ("activation", "digest"),
+    [
+        ("relu", "653aae022db8097d"),
+        ("leaky_relu", "d19eeb2a5ff1a538"),
+        ("elu", "e5e1529ba72dbf02"),
+        ("gelu", "4cb81747a29ad37d"),
+        ("silu", "943d738f1de137b3"),
+        ("tanh", "aa770cf8376ca64d"),
+    ],
+)
+def test_the_bits_of_wide_networks_are_known(activation: Any, digest: str) -> None:
+    """Likewise where zeros are looked for, widths are ragged, and activations are more than comparisons."""
+    spec = Mlp(
+        inputs=67,
+        hidden=(131, 131, 90),
+        dropout=(0.1, 0.2, 0.1),
+        activation=activation,
+        residual=True,
+        head=RegressionHead(outputs=9),
+    )
+    random = np.random.Generator(np.random.Philox(7))
+    shapes = {name: tensor.shape for name, tensor in module_of(spec).state_dict().items()}
+    tensors = {name: torch.from_numpy(random.random(shape, np.float32) / 2 - 0.25) for name, shape in shapes.items()}
+    network = compile_network(spec, tensors, verify.ORDERED)
+    found = evaluate(network, Query(random.random((25, 67), np.float32), Committee(3, 33)))
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.usefixtures("build")
+def test_the_bits_of_quantiles_are_known() -> None:
+    """Those of mixtures add up in an order of their own, which no processor's vectors change."""
+    random = np.random.Generator(np.random.Philox(5))
+    tails = np.array(
+        [[0.01, 1.0, -2.3263478740408408], [0.3, 1.0, -0.524400512708041], [0.05, -1.0, 1.6448536269514722]]
+    )
+    found = mixtures.by_kernel(random.random((40, 37)) - 0.5, random.random((40, 37)) + 0.1, tails)
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == "59b0f6b633282bb8"
 
 
 @settings(max_examples=40)
@@ -189,33 +244,32 @@ def test_a_kernel_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch, ca
     assert "does not agree" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("suitable", lambda: library.Build("none", 8), "not built"),
+        ("runs_here", lambda _: False, "does not run on this processor"),
+        ("builds", lambda: (), "does not run on this processor"),
+    ],
+)
 def test_without_a_library_pytorch_evaluates(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: str, value: Any, says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not built, or on a processor without AVX2: a line in the log, and the same answers but for last digits."""
+    """Not built, or on a processor that has none: a line in the log, and the same answers but for last digits."""
     spec = Mlp(inputs=4, hidden=(8,), dropout=0.5, head=RegressionHead())
     tensors, query = module_of(spec).state_dict(), Query(rows_of(3, 4), Committee(1, 5))
     expected = evaluate(verify.verified_network(spec, tensors), query)
-    found = library.load.__wrapped__
-    for name, value, says in (
-        ("path", lambda: tmp_path / "none.so", "not built"),
-        ("_has_avx2", lambda: False, "does not run on this processor"),
-        ("target", lambda: None, "does not run on this processor"),
-    ):
-        with monkeypatch.context() as patched:
-            patched.setattr(library, name, value)
-            patched.setattr(library, "load", found)
-            caplog.clear()
-            network = verify.verified_network(spec, tensors)
-        if not (name == "_has_avx2" and library.target() != "x86_64_v3"):
-            assert network.row_plan.kind == "aligned"
-            assert says in caplog.text
-        np.testing.assert_allclose(evaluate(network, query), expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(library, name, value)
+    monkeypatch.setattr(library, "load", library.load.__wrapped__)
+    network = verify.verified_network(spec, tensors)
+    assert network.row_plan.kind == "aligned"
+    assert says in caplog.text
+    np.testing.assert_allclose(evaluate(network, query), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_building_twice_builds_once() -> None:
-    """The command finds the library that is there."""
+    """The command finds the libraries that are there: one for each kind of processor."""
     made = subprocess.run(
         [sys.executable, "-m", "service.engine.kernel"], check=True, capture_output=True, text=True
     ).stdout
-    assert made == f"{library.path().name} is there\n"
+    assert made.splitlines() == [f"{build.path.name} is there" for build in library.builds()]

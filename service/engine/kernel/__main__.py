@@ -1,6 +1,7 @@
 """python -m service.engine.kernel: compiles the kernel beside its source, unless that has been done.
 
-The compiler is Clang as the package ziglang brings it, the same everywhere: `pip install ziglang`, at the version in
+All libraries for machines like this one are made, so that an image built here is fast on other processors, too. The
+compiler is Clang as the package ziglang brings it, the same everywhere: `pip install ziglang`, at the version in
 constraints.txt. Only building needs it.
 """
 
@@ -9,37 +10,31 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from service.engine.kernel.library import FLAGS, SOURCES, path, target
+from service.engine.kernel.library import SOURCES, Build, builds
 
 
 def main() -> None:
     """Builds; says what was made, or why not."""
-    processor, library = target(), path()
-    if processor is None:
+    if not builds():
         print("the kernel does not run on this kind of processor: PyTorch will evaluate")
         return
-    if library.exists():
-        print(f"{library.name} is there")
-        return
-    unfinished = library.with_suffix(".tmp")
-    command = [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "cc",
-        *FLAGS,
-        f"-mcpu={processor}",
-        "-s",
-        "-o",
-        str(unfinished),
-        *map(str, SOURCES),
-    ]
-    subprocess.run(command, check=True)
-    unfinished.replace(library)
-    for other in library.parent.glob("kernel-*.so"):
-        if other != library:
+    wanted = [build.path for build in builds()]
+    for build in builds():
+        made = "is there" if build.path.exists() else "is built"
+        if not build.path.exists():
+            compile_library(build)
+        print(f"{build.path.name} {made}")
+    for other in wanted[0].parent.glob("kernel-*.so"):
+        if other not in wanted:
             other.unlink()
-    print(f"{library.name} is built")
+
+
+def compile_library(build: Build) -> None:
+    """Makes one library, which appears as a whole or not at all."""
+    unfinished = build.path.with_suffix(".tmp")
+    command = [sys.executable, "-m", "ziglang", "cc", *build.flags, "-s", "-o", str(unfinished), *map(str, SOURCES)]
+    subprocess.run(command, check=True)
+    unfinished.replace(build.path)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@
 
 #include <stdint.h>
 
+#ifndef VECTOR
+#error "VECTOR is how many floats are computed at once, and what widths are filled up to a multiple of: see library.py"
+#endif
+
 enum {
-    VECTOR = 8,        // floats that are computed at once; widths are filled up to a multiple of it
     STRIP = 6,         // rows whose sums are held in registers: 6 × 2 vectors, and what they are made of
     BLOCK = 60,        // (sample, row) pairs that go through the network together; a multiple of STRIP
     LISTED = 64,       // inputs from which on it pays to look which of them ReLU made zero
@@ -25,7 +28,7 @@ typedef struct {
     int32_t units;                  // of a product: inputs; of a norm: units. Not filled up
     int32_t first_lane, threshold;  // of a site: lanes below the threshold, counted from the first, mean "dropped"
     float scale;                    // of a site: what kept units are multiplied by
-    const float *weight;            // of a product: panels of 16 columns, at last one of 8 if so many are left
+    const float *weight;            // of a product: panels two vectors wide, at last one of a single vector if it is left
     const float *bias;
 } Step;
 
@@ -61,17 +64,17 @@ typedef struct {
     int32_t *indices;
 } Block;
 
-typedef float f8 __attribute__((vector_size(32), aligned(4)));
-typedef int32_t i8 __attribute__((vector_size(32), aligned(4)));
-typedef _Bool b8 __attribute__((ext_vector_type(8)));
-typedef uint16_t h8 __attribute__((vector_size(16), aligned(2)));
+typedef float Floats __attribute__((ext_vector_type(VECTOR), aligned(4)));
+typedef int32_t Ints __attribute__((ext_vector_type(VECTOR), aligned(4)));
+typedef uint16_t Lanes __attribute__((ext_vector_type(VECTOR), aligned(2)));
+typedef _Bool Bits __attribute__((ext_vector_type(VECTOR)));
 
 #define INLINE static inline __attribute__((always_inline))
-INLINE f8 splat(float x) { return (f8){x, x, x, x, x, x, x, x}; }
-INLINE f8 load(const float *x) { return *(const f8 *)x; }
-INLINE void store(float *x, f8 v) { *(f8 *)x = v; }
-INLINE f8 fma(f8 a, f8 b, f8 c) { return __builtin_elementwise_fma(a, b, c); }
-INLINE f8 where(i8 mask, f8 a, f8 b) { return (f8)((mask & (i8)a) | (~mask & (i8)b)); }
+INLINE Floats splat(float x) { return (Floats)x; }
+INLINE Floats load(const float *x) { return *(const Floats *)x; }
+INLINE void store(float *x, Floats v) { *(Floats *)x = v; }
+INLINE Floats fma(Floats a, Floats b, Floats c) { return __builtin_elementwise_fma(a, b, c); }
+INLINE Floats where(Ints mask, Floats a, Floats b) { return (Floats)((mask & (Ints)a) | (~mask & (Ints)b)); }
 
 // Random numbers ------------------------------------------------------------------------------------------------------
 
@@ -100,15 +103,15 @@ void draw(uint64_t seed, uint64_t first_sample, int32_t samples, int32_t blocks,
 
 // Products ------------------------------------------------------------------------------------------------------------
 
-// y [rows, 8 · vectors] = x · weight + bias, over `units` inputs: the first ones, or those that `indices` name.
+// y [rows, VECTOR · vectors] = x · weight + bias, over `units` inputs: the first ones, or those that `indices` name.
 INLINE void strip(int rows, int vectors, const Step *s, int units, const int32_t *indices, const float *x,
                   const float *weight, const float *bias, float *y) {
-    f8 sums[STRIP][2];
+    Floats sums[STRIP][2];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) sums[r][v] = load(bias + VECTOR * v);
     for (int i = 0; i < units; i++) {
         const int64_t k = indices ? indices[i] : i;
-        f8 w[2];
+        Floats w[2];
         for (int v = 0; v < vectors; v++) w[v] = load(weight + (vectors * k + v) * VECTOR);
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < vectors; v++) sums[r][v] = fma(splat(x[r * s->inputs + k]), w[v], sums[r][v]);
@@ -147,10 +150,11 @@ INLINE void panel(int narrow, const Step *s, const Run *run, const int32_t *indi
 INLINE void look(Run *run, const Step *s, const float *x, int32_t *indices) {
     int count = 0;
     for (int u = 0; u < s->units; u += VECTOR) {
-        i8 any = {0};
-        for (int p = run->first; p < run->first + run->pairs; p++) any |= (i8)load(x + p * s->inputs + u);
-        const b8 found = __builtin_convertvector((any & 0x7fffffff) != 0, b8);  // a negative zero is one
-        unsigned bits = *(const uint8_t *)&found;
+        Ints any = {0};
+        for (int p = run->first; p < run->first + run->pairs; p++) any |= (Ints)load(x + p * s->inputs + u);
+        const Bits found = __builtin_convertvector((any & 0x7fffffff) != 0, Bits);  // a negative zero is one
+        unsigned bits = 0;
+        __builtin_memcpy(&bits, &found, VECTOR / 8);
         if (s->units - u < VECTOR) bits &= (1u << (s->units - u)) - 1;
         for (int j = 0; j < VECTOR; j++) {
             indices[count] = u + j;
@@ -190,33 +194,33 @@ static void product(const Step *s, Block *b) {
 // Activations ---------------------------------------------------------------------------------------------------------
 
 // scale = 2ⁿ and q with exp(x) = 2ⁿ (1 + q): Cody and Waite's reduction, Moshier's polynomial (Cephes expf).
-INLINE f8 exponential(f8 x, f8 *scale) {
+INLINE Floats exponential(Floats x, Floats *scale) {
     x = where(x > 88.0f, splat(88.0f), where(x < -87.0f, splat(-87.0f), x));
-    const f8 n = fma(x, splat(1.44269504f), splat(12582912.0f)) - 12582912.0f;
-    const f8 r = fma(n, splat(2.12194440e-4f), fma(n, splat(-0.693359375f), x));
-    f8 p = splat(1.9875691500e-4f);
+    const Floats n = fma(x, splat(1.44269504f), splat(12582912.0f)) - 12582912.0f;
+    const Floats r = fma(n, splat(2.12194440e-4f), fma(n, splat(-0.693359375f), x));
+    Floats p = splat(1.9875691500e-4f);
     p = fma(p, r, splat(1.3981999507e-3f));
     p = fma(p, r, splat(8.3334519073e-3f));
     p = fma(p, r, splat(4.1665795894e-2f));
     p = fma(p, r, splat(1.6666665459e-1f));
     p = fma(p, r, splat(5.0000001201e-1f));
-    *scale = (f8)((__builtin_convertvector(n, i8) + 127) << 23);
+    *scale = (Floats)((__builtin_convertvector(n, Ints) + 127) << 23);
     return fma(p * r, r, r);
 }
 
-INLINE f8 elu(f8 x) {
-    f8 scale, q = exponential(x, &scale);
+INLINE Floats elu(Floats x) {
+    Floats scale, q = exponential(x, &scale);
     return where(x > 0.0f, x, fma(scale, q, scale - 1.0f));
 }
 
-INLINE f8 silu(f8 x) {
-    f8 scale, q = exponential(-x, &scale);
+INLINE Floats silu(Floats x) {
+    Floats scale, q = exponential(-x, &scale);
     return x / (fma(scale, q, scale) + 1.0f);
 }
 
 // Near 0 by an odd polynomial (Cephes tanhf), where 1 − 2 / (exp(2x) + 1) would lose its digits.
-INLINE f8 hyperbolic_tangent(f8 x) {
-    f8 scale, q = exponential(x + x, &scale), z = x * x, p = splat(-5.70498872745e-3f);
+INLINE Floats hyperbolic_tangent(Floats x) {
+    Floats scale, q = exponential(x + x, &scale), z = x * x, p = splat(-5.70498872745e-3f);
     p = fma(p, z, splat(2.06390887954e-2f));
     p = fma(p, z, splat(-5.37397155531e-2f));
     p = fma(p, z, splat(1.33314422036e-1f));
@@ -225,14 +229,14 @@ INLINE f8 hyperbolic_tangent(f8 x) {
 }
 
 // x Φ(x), the tail of the normal distribution by Abramowitz and Stegun 7.1.26.
-INLINE f8 gelu(f8 x) {
-    const f8 a = where(x < 0.0f, -x, x) * 0.70710678f, t = 1.0f / fma(a, splat(0.3275911f), splat(1.0f));
-    f8 scale, q = exponential(-a * a, &scale), p = splat(1.061405429f);
+INLINE Floats gelu(Floats x) {
+    const Floats a = where(x < 0.0f, -x, x) * 0.70710678f, t = 1.0f / fma(a, splat(0.3275911f), splat(1.0f));
+    Floats scale, q = exponential(-a * a, &scale), p = splat(1.061405429f);
     p = fma(p, t, splat(-1.453152027f));
     p = fma(p, t, splat(1.421413741f));
     p = fma(p, t, splat(-0.284496736f));
     p = fma(p, t, splat(0.254829592f));
-    const f8 tail = 0.5f * p * t * fma(scale, q, scale);
+    const Floats tail = 0.5f * p * t * fma(scale, q, scale);
     return x * where(x < 0.0f, tail, 1.0f - tail);
 }
 
@@ -265,7 +269,7 @@ static void activate(int kind, float *x, const float *end) {
 // One row times its mask. Beyond the site's units x is 0, whatever the lanes there say.
 INLINE void drop(const Step *s, const uint16_t *lanes, const float *x, float *y) {
     for (int u = 0; u < s->outputs; u += VECTOR) {
-        const i8 drawn = __builtin_convertvector(*(const h8 *)(lanes + u), i8);
+        const Ints drawn = __builtin_convertvector(*(const Lanes *)(lanes + u), Ints);
         store(y + u, where(drawn >= s->threshold, load(x + u) * s->scale, splat(0.0f)));
     }
 }

@@ -5,7 +5,10 @@
 
 #include <stdint.h>
 
-enum { VECTOR = 4, STEPS = 200 };
+enum {
+    LANES = 4,  // components whose terms are added up side by side: part of the bits, so the same on every processor
+    STEPS = 200,
+};
 
 typedef double d4 __attribute__((vector_size(32), aligned(8)));
 typedef int64_t i4 __attribute__((vector_size(32), aligned(8)));
@@ -70,7 +73,7 @@ typedef struct {
 // At x, of components in `lanes` of centres and rates 1 / (√2 σ).
 INLINE At look(const double *centres, const double *rates, int lanes, double x) {
     d4 below = splat(0.0), density = splat(0.0), slope = splat(0.0);
-    for (int i = 0; i < lanes; i += VECTOR) {
+    for (int i = 0; i < lanes; i += LANES) {
         const d4 rate = *(const d4 *)(rates + i), w = (*(const d4 *)(centres + i) - x) * rate;
         const d4 bell = exponential(-w * w);
         below += erfc(w, bell);
@@ -116,7 +119,7 @@ static double search(const double *centres, const double *rates, int lanes, doub
 // widths n or 1; out [tails, mixtures]; work: room for 2 (n + 3) numbers.
 void quantiles(const double *deviations, const double *sigma, int64_t mixtures, int32_t n, int32_t widths,
                const double *tails, int32_t count, double *out, double *work) {
-    const int lanes = (n + VECTOR - 1) / VECTOR * VECTOR;
+    const int lanes = (n + LANES - 1) / LANES * LANES;
     double *const centres = work, *const rates = work + lanes;
     for (int64_t m = 0; m < mixtures; m++, deviations += n, sigma += widths) {
         double narrowest = sigma[0], widest = sigma[0], square = 0.0, noise = 0.0, least = 0.0, most = 0.0;

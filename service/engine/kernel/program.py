@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.features import Float32
-from service.engine.kernel.library import address, load
+from service.engine.kernel.library import address, load, vector
 from service.engine.masks import blocks_per_sample, kept_scale, threshold
 from service.engine.steps import (
     Activate,
@@ -27,8 +27,6 @@ from service.engine.steps import (
     Turn,
 )
 
-# Floats that are computed at once, and columns of a panel of weights.
-VECTOR, PANEL = 8, 16
 # Pairs that go through the network together: a piece of work is best a multiple of them.
 BLOCK = 60
 _STEP = np.dtype(
@@ -68,18 +66,19 @@ def knows(steps: Sequence[Step]) -> bool:
 
 def filled(width: int) -> int:
     """A width filled up to whole vectors."""
-    return -(-width // VECTOR) * VECTOR
+    return -(-width // vector()) * vector()
 
 
 def panels(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """A product's weight [inputs, outputs] and bias [outputs] as the kernel wants them.
 
-    Outputs are filled up with zeros; weights lie in panels of 16 columns, at last one of 8 if that many are left.
+    Outputs are filled up with zeros; weights lie in panels two vectors wide, at last one of a single vector if it is
+    left.
     """
     inputs, outputs = weight.shape
-    wide = torch.zeros(inputs, filled(outputs))
+    wide, panel = torch.zeros(inputs, filled(outputs)), 2 * vector()
     wide[:, :outputs] = weight
-    laid = [wide[:, start : start + PANEL].reshape(-1) for start in range(0, wide.shape[1], PANEL)]
+    laid = [wide[:, start : start + panel].reshape(-1) for start in range(0, wide.shape[1], panel)]
     biases = torch.zeros(wide.shape[1])
     biases[:outputs] = bias + 0.0  # a negative zero would show whether dropped inputs were added
     return torch.cat(laid), biases
@@ -87,10 +86,10 @@ def panels(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def unpanelled(laid: Tensor, inputs: int) -> Tensor:
     """A weight [inputs, filled outputs] from its panels."""
-    width = laid.numel() // inputs
-    starts = range(0, width, PANEL)
+    width, panel = laid.numel() // inputs, 2 * vector()
+    starts = range(0, width, panel)
     return torch.cat(
-        [laid[start * inputs :][: inputs * min(PANEL, width - start)].view(inputs, -1) for start in starts], 1
+        [laid[start * inputs :][: inputs * min(panel, width - start)].view(inputs, -1) for start in starts], 1
     )
 
 
