@@ -93,16 +93,18 @@ class Catalogue:
             return default
         versions = served.models.get(name)
         if versions is None:
-            known = [name for name, versions in served.models.items() if versions]
-            raise UnknownModel("there is no model of that name", known)
+            raise UnknownModel("there is no model of that name", self._answering())
         if not versions:
-            raise UnknownModel(f"{name} was unloaded: it can be loaded again")
+            raise UnknownModel(f"{name} was unloaded: it can be loaded again", self._answering())
         if version is not None and version not in versions:
-            raise UnknownModel(f"{name} has no such version; there are: {', '.join(versions)}")
+            raise UnknownModel(f"{name} has no such version", tuple(versions), name)
         model = versions[version] if version is not None else None
         if model is None:
             raise ModelNotReady("this version did not pass verification and is not served; see the service's log")
         return model
+
+    def _answering(self) -> list[str]:
+        return [name for name, versions in self.models.items() if versions]
 
     def is_ready(self, name: str, version: str | None = None) -> bool:
         """Whether that version is served. Raises UnknownModel."""
@@ -117,9 +119,10 @@ class Catalogue:
 
         Raises UnknownModel where the store has none of it, ModelNotReady where a version did not pass verification.
         """
-        kept = (await self._look()).get(name)
+        stored = await self._look()
+        kept = stored.get(name)
         if kept is None:
-            raise UnknownModel("the store has no model of that name")
+            raise UnknownModel("the store has no model of that name", sorted(stored))
         await self._agree(load_anew(name, kept))
         if failures := self.offers[name].failures if name in self.offers else {}:
             raise ModelNotReady(f"not served, see the service's log: {name}/{f', {name}/'.join(failures)}")
@@ -127,7 +130,7 @@ class Catalogue:
     async def unload(self, name: str) -> None:
         """Serves no version of this model any more, in any process. Raises UnknownModel."""
         if name not in self.models:
-            raise UnknownModel("there is no model of that name")
+            raise UnknownModel("there is no model of that name", self._answering())
         await self._agree(unload(name))
 
     async def index(self) -> list[Entry]:

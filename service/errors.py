@@ -61,11 +61,11 @@ class Forbidden(PenumbraError):
 
 
 class UnknownModel(PenumbraError):
-    """No such model or version; `models` are the names of those that exist, of which a caller is told what it may."""
+    """No such model, or no such version of `model`; `names` are those that there are: not every caller is told."""
 
-    def __init__(self, message: str, models: Sequence[str] | None = None) -> None:
+    def __init__(self, message: str, names: Sequence[str] = (), model: str | None = None) -> None:
         super().__init__(message)
-        self.models = models
+        self.names, self.model = names, model
 
 
 class UnknownJob(PenumbraError):

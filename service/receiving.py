@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 import secrets
 import socket
 import struct
@@ -40,6 +41,9 @@ CROWDED_SECONDS = 5.0
 MOST_HEADERS = 100
 # Of the request line and all headers; more than a chunk that is read at once, and no more is ever held.
 MOST_HEADER_BYTES = 1 << 16
+# Of a request line, what is looked at if it can't be read.
+_LONGEST_LINE = 256
+_TARGET = re.compile(rb"\S* (?:[a-z]+://[^/\s]*)?(/\S*)")
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -63,6 +67,7 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = 0.0  # when the last answer was given
         self._in_headers, self._size = True, 0
         self._refusal: tuple[int, str] | None = None
+        self._heard = b""  # as a request began
         self.url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -88,6 +93,8 @@ class Protocol(HttpToolsProtocol):
         if self._refusal is not None:  # the connection is being closed
             return
         began = self._in_headers
+        if began:
+            self._heard = data[:_LONGEST_LINE]
         super().data_received(data)
         if began and self._in_headers and self._refusal is None:
             # Still no end of them: the parser holds what has come so far.
@@ -106,7 +113,7 @@ class Protocol(HttpToolsProtocol):
         """See httptools. What follows a body in chunks are no headers: they could say another thing than those did."""
         if not self._in_headers:
             return
-        super().on_header(name, value)
+        super().on_header(name, value.rstrip(b" \t"))  # which is no part of it, though the parser hands it over
         if len(self.headers) > MOST_HEADERS:
             self._refuse(431, f"there are more than {MOST_HEADERS} headers")
             raise _Refused
@@ -234,8 +241,7 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not self.pipeline and (self._in_headers or not cycle.response_started):
-            path = self.url.decode("ascii", "replace")
-            answer = problems.unreadable(status, detail, secrets.token_hex(16).encode(), path)
+            answer = problems.unreadable(status, detail, secrets.token_hex(16).encode(), self._asked_path())
             head = [STATUS_LINE[status]]
             headers = [*self.server_state.default_headers, *answer.headers, *SECURITY]
             head += [b"%b: %b\r\n" % header for header in headers]
@@ -247,6 +253,11 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         self._refusal = status, detail
+
+    def _asked_path(self) -> str:
+        """The path of what can't be read, as far as it can be told: it says which protocol's errors are understood."""
+        target = _TARGET.match(b"? " + self.url if self.url else self._heard)
+        return target[1].decode("ascii", "replace") if target else ""
 
     def _in_the_midst(self) -> bool:
         """Whether something is still being sent, as far as we know."""

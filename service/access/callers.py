@@ -27,7 +27,10 @@ class Caller:
         """Whether a model is there for this caller."""
         return self.models is None or model in self.models
 
+    def may_look_at(self, model: str) -> bool:
+        """Whether this caller may be told that a model, or a version of it, is there."""
+        return Scope.READ in self.scopes and self.sees(model)
+
 
 # Where nobody is asked for a key.
 ANYONE = Caller("", frozenset(Scope))
-EVERYBODY_SEES = ANYONE.sees

@@ -92,13 +92,13 @@ def sampling_of(
         raise InvalidRequest([("aggregate", "can be weighted with method ensemble alone")])
     if options.get("method") == "moments":
         _check_moments(options)
-    if manifest.task == "classification" and "quantiles" in options:
+    if manifest.task == "classification" and options.get("quantiles"):
         raise InvalidRequest([("quantiles", "are for regressions")])
     samples, target = _samples(options.get("samples", manifest.default_samples))
     first = options.get("first_sample", 0)
     draws = options.get("return_draws", False)
     sampled = options.get("method") != "moments"
-    name = "samples.max" if target else "samples"
+    name = "samples" if target is None else "samples.max"
     _check_sizes(rows, samples, first, len(manifest.outputs), draws=draws, limits=limits, name=name)
     return Sampling(
         rows=read(),
@@ -157,16 +157,18 @@ def _check_sizes(
 ) -> None:
     """Refuses what would be too large, before anything of that size exists."""
     if rows > limits.max_rows:
-        raise InvalidRequest([("inputs", f"has {rows} rows; at most {limits.max_rows} are taken")])
+        raise InvalidRequest([("inputs", f"must have at most {limits.max_rows} rows")])
     if samples > limits.max_samples:
         raise InvalidRequest([(name, f"must be at most {limits.max_samples}")])
     if first + samples - 1 > MAX_SEED:
-        raise InvalidRequest([("first_sample", f"+ samples must be at most {MAX_SEED + 1}")])
+        raise InvalidRequest([("first_sample", f"and samples must come to {MAX_SEED + 1} at most")])
     if rows * samples > limits.max_evaluations:
-        raise InvalidRequest([(name, f"× rows must be at most {limits.max_evaluations}; split the request")])
+        raise InvalidRequest([(name, f"times rows must be at most {limits.max_evaluations}; split the request")])
     numbers = rows * samples * outputs
     if numbers > limits.max_numbers:
-        raise InvalidRequest([(name, f"× rows × outputs must be at most {limits.max_numbers}; split the request")])
+        raise InvalidRequest(
+            [(name, f"times rows times outputs must be at most {limits.max_numbers}; split the request")]
+        )
     if draws and numbers > limits.max_returned_draws:
         raise InvalidRequest([("return_draws", f"would return more than {limits.max_returned_draws} numbers")])
 

@@ -30,6 +30,7 @@ INLINE_BYTES = 1 << 16
 UNHEARD_BYTES = 1 << 12
 # What clients call a body of JSON and bytes: nothing at all, bytes, or, as curl does unless it is told, a form.
 _BYTES = (b"", b"application/octet-stream", b"application/x-www-form-urlencoded")
+_JSON = re.compile(rb"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
 _DEADLINE = re.compile(rb"[0-9]{1,8}")
 _LONGEST_DEADLINE_MS = 24 * 3600 * 1000
 
@@ -45,7 +46,7 @@ class Answer(NamedTuple):
 class Exchange(Trail):
     """One request, read as far as its handler asks; `parameters` are its path's, `state` is the application's.
 
-    `sees` says of which models its caller may be told.
+    `sees` says of which models its caller may ask, `may_look_at` of which it may be told.
 
     Handlers leave on it what telemetry wants to know: `model`, `asked` and `timings`.
     """
@@ -53,10 +54,12 @@ class Exchange(Trail):
     def __init__(self, scope: Scope, receive: Receive, route: str = "") -> None:
         self.parameters: dict[str, str] = scope["path_params"]
         caller: Caller = scope["state"]["caller"]
-        self.sees = caller.sees
+        self.sees, self.may_look_at = caller.sees, caller.may_look_at
         Trail.__init__(self, scope["state"]["request_id"], "POST", route, self.parameters.get("name", ""), caller.name)
         self._receive, self._cycle = receive, cycle_of(receive)
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of two that are equal the first counts
+        self._sent: list[tuple[bytes, bytes]] = scope["headers"]
+        # Of two that are equal the first counts.
+        self._headers: dict[bytes, bytes] = dict(reversed(self._sent))
         self.state: Any = scope["app"].state
 
     async def read(self, max_bytes: int, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
@@ -101,18 +104,23 @@ class Exchange(Trail):
         return self._headers.get(name)
 
     def patience(self, default_ms: float) -> float:
-        """Seconds that the caller will wait in the queue: X-Deadline-Ms, at most a day, or the default."""
+        """Seconds that the caller will wait in the queue: what is left of X-Deadline-Ms, or the default.
+
+        Below 0 where the deadline has passed while the request came. Raises MalformedRequest.
+        """
         sent = self._headers.get(b"x-deadline-ms")
         if sent is None:
             return default_ms / 1000.0
         if not _DEADLINE.fullmatch(sent) or not 1 <= int(sent) <= _LONGEST_DEADLINE_MS:
             raise MalformedRequest(f"X-Deadline-Ms must be a whole number from 1 to {_LONGEST_DEADLINE_MS}")
-        return int(sent) / 1000.0
+        return int(sent) / 1000.0 - (clock() - self.began)
 
     def already_has(self, tag: bytes) -> bool:
-        """Whether If-None-Match names this tag."""
-        sent = self._headers.get(b"if-none-match")
-        return sent is not None and any(one.strip().removeprefix(b"W/") == tag for one in sent.split(b","))
+        """Whether If-None-Match, a list that may be spread over several headers, names this tag."""
+        if b"if-none-match" not in self._headers:
+            return False
+        lists = (value for name, value in self._sent if name == b"if-none-match")
+        return any(one.strip().removeprefix(b"W/") == tag for listed in lists for one in listed.split(b","))
 
     def gone(self) -> bool:
         """Whether the caller has hung up. Good for nothing before the body was read, and never waits.
@@ -183,8 +191,7 @@ def _length(headers: Mapping[bytes, bytes]) -> int:
 def _is_json(content_type: bytes) -> bool:
     if content_type == b"application/json":
         return True
-    media_type = _media_type(content_type)
-    return media_type == b"application/json" or media_type.endswith(b"+json")
+    return _JSON.fullmatch(_media_type(content_type)) is not None
 
 
 def _media_type(content_type: bytes) -> bytes:

@@ -36,7 +36,7 @@ _LOOKED_AT = SINGLE | {b"x-request-id", b"if-none-match"}
 _LET_IN = "let_in"
 # Paths that are remembered.
 _MOST_PATHS, _LONGEST_PATH = 1024, 256
-_SANE_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/=+@-]{1,128}")
 
 
 class Application(FastAPI):
@@ -85,12 +85,17 @@ class Application(FastAPI):
         trail = Trail(request_id, scope["method"], OTHER, "", state["caller"].name)
         if self.observer.tracer is not None:
             self.observer.tracer.begin(trail, scope)
+        only_head = scope["method"] == "HEAD"
+        if only_head:  # is answered as GET is, but for the body
+            scope = {**scope, "method": "GET"}
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._observe(trail, scope, message["status"])
                 headers = dict([*security(path), *message["headers"], (b"x-request-id", request_id)])
                 message = {**message, "headers": list(headers.items())}
+            elif only_head:
+                message = {**message, "body": b""}
             await send(message)
 
         await super().__call__(scope, receive, send_with_id)
@@ -128,7 +133,7 @@ class Application(FastAPI):
         trail = Trail(request_id, scope["method"], route, name, caller.name)
         if found is not None and self.observer.tracer is not None:
             self.observer.tracer.begin(trail, scope)
-        status, headers, body = problems.of(error, request_id, path, caller.sees)
+        status, headers, body = problems.of(error, request_id, path, caller.may_look_at)
         self.observer.answered(trail, status, error)
         headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *SECURITY]
         return problems.Problem(status, headers, body)
@@ -179,7 +184,7 @@ class Hot:
         try:
             status, headers, body = await self._handle(exchange)
         except problems.KNOWN as error:
-            status, headers, body = problems.of(error, exchange.request_id, scope["path"], exchange.sees)
+            status, headers, body = problems.of(error, exchange.request_id, scope["path"], exchange.may_look_at)
             observer.answered(exchange, status, error)
             # Futures that it went through keep it, and it would keep what was read of the body: for long, as few
             # objects are made here that the garbage collector counts.

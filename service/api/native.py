@@ -57,9 +57,9 @@ async def predict(exchange: Exchange) -> Answer:
     model = exchange.model = inference.resolve(**exchange.parameters)
     rows, tag = await exchange.read(settings.max_body_bytes, partial(_prediction, model, settings))
     exchange.asked = rows
+    patience = exchange.patience(settings.deadline_ms)
     if exchange.already_has(tag):
         return not_modified(tag)
-    patience = exchange.patience(settings.deadline_ms)
     told = await inference.tell(model, rows, tag, partial(_predicted, model), patience, exchange.gone, exchange.caller)
     return as_told(told, exchange, tag)
 
@@ -70,9 +70,9 @@ async def sample(exchange: Exchange) -> Answer:
     model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings))
     exchange.asked = sampling
+    patience = exchange.patience(settings.deadline_ms)
     if tag and exchange.already_has(tag):
         return not_modified(tag)
-    patience = exchange.patience(settings.deadline_ms)
     told = await inference.tell(
         model, sampling, tag, partial(_sampled, model, sampling), patience, exchange.gone, exchange.caller
     )
@@ -85,9 +85,10 @@ async def stream(exchange: Exchange) -> Answer:
     model = exchange.model = inference.resolve(**exchange.parameters)
     sampling, tag = await exchange.read(settings.max_body_bytes, partial(_sampling, model, settings, verb=b"stream"))
     exchange.asked = sampling
+    patience = exchange.patience(settings.deadline_ms)
     if tag and exchange.already_has(tag):
         return not_modified(tag)
-    told = inference.stream(model, sampling, exchange.patience(settings.deadline_ms), exchange.gone, exchange.caller)
+    told = inference.stream(model, sampling, patience, exchange.gone, exchange.caller)
     # What is wrong with the request is known after its first block: until then there is no answer that has begun.
     first, exchange.timings = await anext(told)
     tell = partial(_told, model, sampling)

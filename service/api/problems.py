@@ -20,13 +20,14 @@ from starlette.responses import Response
 
 from models.features import InvalidRows
 from service import errors
-from service.access.callers import EVERYBODY_SEES
+from service.access.callers import ANYONE
 from service.api.edge import Headers
 
 MEDIA_TYPE = b"application/problem+json"
 _CLOSE = (b"connection", b"close")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="penumbra"')
-_LONGEST_TEXT = 250
+_LONGEST_TEXT, _LONGEST_DETAIL = 250, 2000
+_MOST_NAMES = 25  # of 64 letters at most, and a comma
 _LARGEST_BODY = 4000
 _TITLES = {status.value: status.phrase for status in HTTPStatus}
 _PROTOCOL = re.compile(r"/v2(/|$)")
@@ -75,8 +76,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_bug)
 
 
-def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], bool] = EVERYBODY_SEES) -> Problem:
-    """The problem that a known error is, in the form of the path's protocol; `sees` says which models it may name."""
+def of(
+    error: Exception, request_id: bytes, path: str, may_look_at: Callable[[str], bool] = ANYONE.may_look_at
+) -> Problem:
+    """The problem that a known error is, in the form of the path's protocol; the caller may be told of such models."""
     status, kind = _entry(type(error))  # type: ignore[arg-type]  # mypy asks errors for the hash, not their type
     headers = []
     if isinstance(error, errors.Unavailable):
@@ -88,9 +91,17 @@ def of(error: Exception, request_id: bytes, path: str, sees: Callable[[str], boo
         headers.append(_CLOSE)
     complaints = error.complaints if isinstance(error, (errors.InvalidRequest, InvalidRows)) else ()
     detail = f"{complaints[0][0]}: {complaints[0][1]}" if complaints else str(error)
-    if isinstance(error, errors.UnknownModel) and error.models is not None:
-        detail += f"; there are: {', '.join(filter(sees, error.models)) or 'none'}"
+    if isinstance(error, errors.UnknownModel):
+        detail += _listed([name for name in error.names if may_look_at(error.model or name)])
     return _problem(path, request_id, status, detail, headers, kind, complaints)
+
+
+def _listed(names: list[str]) -> str:
+    """The first of what there is, and how many more."""
+    if not names:
+        return ""
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"; there are: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 @cache
@@ -129,7 +140,9 @@ def _problem(
     complaints: tuple[tuple[str, str], ...] = (),
 ) -> Problem:
     if _PROTOCOL.match(path):
-        said = "; ".join(f"{_short(field)}: {_short(message)}" for field, message in complaints) or _short(detail)
+        said = "; ".join(f"{_short(field)}: {_short(message)}" for field, message in complaints) or _short(
+            detail, _LONGEST_DETAIL
+        )
         return Problem(
             400 if status == 422 else status, [(b"content-type", b"application/json"), *headers], _error(said)
         )
@@ -137,7 +150,7 @@ def _problem(
         "type": f"urn:penumbra:problem:{kind}" if kind else "about:blank",
         "title": _TITLES[status],
         "status": status,
-        "detail": _short(detail),
+        "detail": _short(detail, _LONGEST_DETAIL),
         "errors": [{"field": _short(field), "message": _short(message)} for field, message in complaints],
         "request_id": request_id.decode(),
     }
@@ -153,8 +166,8 @@ def _error(said: str) -> bytes:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    sees = request.scope["state"]["caller"].sees
-    return _response(of(error, _id(request), request.scope["path"], sees))
+    may_look_at = request.scope["state"]["caller"].may_look_at
+    return _response(of(error, _id(request), request.scope["path"], may_look_at))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -184,5 +197,5 @@ def _response(problem: Problem) -> Response:
     return response
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+def _short(text: str, longest: int = _LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

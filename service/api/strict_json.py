@@ -18,6 +18,7 @@ from service.errors import InvalidRequest, MalformedRequest, PenumbraError
 # Above this the slow parser would hold up everybody else.
 _SLOWLY_AT_MOST = 1 << 18
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"[ \t\r\n]*(:?)')
+_CONTAINERS = frozenset((dict, list))
 _NOT_FINITE = ("NaN", "Infinity")
 # Longer integers than any float can hold; int() of thousands of digits is slow and limited.
 _LONGEST_INTEGER = 400
@@ -68,10 +69,16 @@ def _keys_written(body: bytes) -> int:
 
 
 def _all_keys(value: Any) -> int:
-    """Keys that were kept, at any depth."""
-    if type(value) is dict:
-        return len(value) + sum(map(_all_keys, value.values()))
-    return sum(map(_all_keys, value)) if type(value) is list and set(map(type, value)) & {dict, list} else 0
+    """Keys that were kept, at any depth: the fast parser goes deeper than Python can call."""
+    count, inside = 0, [value]
+    while inside:
+        value = inside.pop()
+        if type(value) is dict:
+            count += len(value)
+            value = list(value.values())
+        if type(value) is list and not _CONTAINERS.isdisjoint(map(type, value)):
+            inside += [one for one in value if type(one) in _CONTAINERS]
+    return count
 
 
 def _unreadable(error: orjson.JSONDecodeError) -> PenumbraError:
@@ -90,7 +97,10 @@ def _parse_slowly(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise MalformedRequest("the body is not UTF-8") from None
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=float, parse_int=_integer)
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=float, parse_int=_integer)
+        json.dumps(value, ensure_ascii=False).encode()  # as it will have to be written somewhere
+    except UnicodeEncodeError:
+        raise MalformedRequest("a text has half of a surrogate pair, which UTF-8 can't hold") from None
     except RecursionError:
         raise MalformedRequest("the body is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -99,6 +109,7 @@ def _parse_slowly(body: bytes) -> Any:
         what = error.msg.partition(":")[0]  # some messages quote what follows
         where = f"line {error.lineno}, column {error.colno}"
         raise MalformedRequest(f"the body is not JSON: {what} ({where})") from None
+    return value
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def test_a_key_for_few_models_sees_no_others(guarded: Server, as_: Callable[[str
     assert {entry["name"] for entry in index} == {"diabetes"}
     stats = client.get("/v2/models/stats", headers=headers).json()["model_stats"]
     assert {entry["name"] for entry in stats} == {"diabetes"}
-    for name in ("digits", "canary", "diabetes%0A"):
+    for name in ("digits", "canary"):
         for method, path in ROUTES:
             if "diabetes" in path:
                 answer = client.request(method, path.replace("diabetes", name), headers=headers)
@@ -145,10 +145,29 @@ def test_a_key_for_few_models_sees_no_others(guarded: Server, as_: Callable[[str
     assert assert_problem(asked, 404)["detail"] == "there is no model of that name; there are: diabetes"
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics%0A", "/metrics%0a"])
-def test_metrics_are_about_all_models(guarded: Server, as_: Callable[[str], dict[str, str]], path: str) -> None:
-    """Whoever may see only some may not see them, whichever way they are spelled."""
-    assert guarded.client.get(path, headers=as_("few")).status_code == 403
+def test_who_may_only_ask_is_not_told_what_there_is(guarded: Server, as_: Callable[[str], dict[str, str]]) -> None:
+    """A key without scope read learns no names of models or versions by asking for others."""
+    for path in ("/v1/models/none/predict", "/v1/models/none/sample/stream", "/v2/models/none/infer"):
+        answer = guarded.client.post(path, headers=as_("asker"), json={})
+        assert answer.status_code == 404
+        assert "diabetes" not in answer.text
+    answer = guarded.client.post("/v1/models/diabetes/versions/99/predict", headers=as_("asker"), json={})
+    assert assert_problem(answer, 404)["detail"] == "diabetes has no such version"
+
+
+@pytest.mark.parametrize("name", ["boss", "reader", "few"])
+@pytest.mark.parametrize("path", ["/metrics%0A", "/metrics%0a", "/v1/models/diabetes%0A", "/v2%0a", "/v1/models/%00"])
+def test_a_path_has_no_control_characters(
+    guarded: Server, as_: Callable[[str], dict[str, str]], path: str, name: str
+) -> None:
+    """Not for anybody: whoever stands before the service may have locked the path without."""
+    for method in ("GET", "POST"):
+        assert guarded.client.request(method, path, headers=as_(name)).status_code == 400
+
+
+def test_metrics_are_about_all_models(guarded: Server, as_: Callable[[str], dict[str, str]]) -> None:
+    """Whoever may see only some may not see them."""
+    assert guarded.client.get("/metrics", headers=as_("few")).status_code == 403
     assert guarded.client.get("/metrics", headers=as_("reader")).status_code == 200
 
 

@@ -37,7 +37,9 @@ def ask_all(client: httpx.Client, headers: dict[str, str]) -> list[httpx.Respons
 STATUSES = [200, 200, 200, 304, 422, 400, 404, 404, 405]
 
 
-@pytest.mark.parametrize("sent", ["a", "Trace-1.2_3~4", "0" * 128])
+@pytest.mark.parametrize(
+    "sent", ["a", "Trace-1.2_3~4", "Root=1-67891233-abcdef012345678912345678", "a+b/c==", "0" * 128]
+)
 def test_a_sane_request_id_comes_back(server: Server, sent: str) -> None:
     """Whatever the outcome, 304 and errors included, the id that the caller sent is returned, and is in the problem."""
     answers = ask_all(server.client, {"X-Request-ID": sent})
@@ -46,9 +48,7 @@ def test_a_sane_request_id_comes_back(server: Server, sent: str) -> None:
     assert {answer.json()["request_id"] for answer in answers if answer.status_code >= 400} == {sent}
 
 
-@pytest.mark.parametrize(
-    "sent", [None, "", "two words", "a/b", "<script>", "x" * 129, "caf\u00e9", "a,b", "a%0d%0ab", '"']
-)
+@pytest.mark.parametrize("sent", [None, "", "two words", "<script>", "x" * 129, "caf\u00e9", "a,b", "a%0d%0ab", '"'])
 def test_any_other_request_id_is_replaced(server: Server, sent: str | None) -> None:
     """Without an id, or with one that could do harm in a log, each answer gets an id of its own."""
     headers = {} if sent is None else {"X-Request-ID": sent.encode("latin-1")}
@@ -156,6 +156,9 @@ async def test_a_caller_who_has_the_answer_gets_304_and_nothing_is_computed(tiny
             assert same.headers["cache-control"] == "private"
             assert same.headers["x-request-id"]
             assert computed_by(app) == computed
+            lines = [("If-None-Match", '"other"'), ("If-None-Match", form.format(tag))]
+            assert (await client.post(path, json=body, headers=lines)).status_code == 304
+            assert computed_by(app) == computed
             other = await client.post(path, json={**body, "inputs": TINY_ROWS[:1]}, headers={"If-None-Match": tag})
             assert other.status_code == 200
             assert computed_by(app) == computed + 1
@@ -166,6 +169,7 @@ def test_a_tag_does_not_excuse_a_bad_request(server: Server) -> None:
     headers = {"If-None-Match": server.client.post(SAMPLE, json=SEEDED).headers["etag"]}
     assert_problem(server.client.post(SAMPLE, json={**SEEDED, "interval": 2}, headers=headers), 422)
     assert_problem(server.client.post(SAMPLE, json={**SEEDED, "canary": 1}, headers=headers), 422)
+    assert_problem(server.client.post(SAMPLE, json=SEEDED, headers={**headers, "X-Deadline-Ms": "soon"}), 400)
 
 
 def test_errors_are_not_tagged(server: Server) -> None:

@@ -9,6 +9,8 @@ import pytest
 from tests.api.inside import client_of, running
 from tests.api.live import Server
 
+MONITORED = {"content-length", "x-request-id", "x-content-type-options"}
+
 
 def test_a_running_service_is_live_and_ready(server: Server) -> None:
     """Both questions are answered with 200 and a plain yes."""
@@ -16,6 +18,24 @@ def test_a_running_service_is_live_and_ready(server: Server) -> None:
         response = server.client.get(path)
         assert response.status_code == 200
         assert response.json() == answer
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/v2/health/ready", "/metrics", "/v1/models", "/v1/models/diabetes", "/none"]
+)
+def test_monitors_may_ask_for_the_head_alone(server: Server, path: str) -> None:
+    """HEAD has the status and the headers of GET, and no body."""
+    whole, head = server.client.get(path), server.client.head(path)
+    assert head.status_code == whole.status_code
+    assert head.content == b""
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert head.headers.keys() >= MONITORED
+
+
+def test_what_is_posted_has_no_head(server: Server) -> None:
+    """The answer says what there is."""
+    refused = server.client.head("/v1/models/diabetes/predict")
+    assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")
 
 
 async def test_it_is_ready_only_between_startup_and_shutdown(tiny_store: Path) -> None:

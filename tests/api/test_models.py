@@ -94,7 +94,7 @@ def test_an_unknown_version_is_404_and_names_those_that_exist(tiny: Server, path
     assert "31415" not in problem["detail"]
 
 
-@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..%2fetc", "a%00b", "%ff", "é", "~", "x" * 5000, ".hidden"])
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..%2fetc", "%ff", "é", "~", "x" * 5000, ".hidden"])
 def test_a_name_that_is_no_name_is_404(server: Server, name: str) -> None:
     """Names that lead elsewhere, are no text or are far too long find nothing and break nothing."""
     assert_problem(server.client.get(f"/v1/models/{name}/versions/1"), 404)

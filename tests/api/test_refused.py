@@ -242,17 +242,17 @@ def test_requests_over_the_limits_are_refused_by_their_sizes(server: Server) -> 
         (
             PREDICT,
             {"inputs": [[]] * (DEFAULTS.max_rows + 1)},
-            ("inputs", f"has {DEFAULTS.max_rows + 1} rows; at most {DEFAULTS.max_rows} are taken"),
+            ("inputs", f"must have at most {DEFAULTS.max_rows} rows"),
         ),
         (
             SAMPLE,
             {"inputs": [ROW] * 1000, "samples": DEFAULTS.max_evaluations // 1000 + 1},
-            ("samples", f"× rows must be at most {DEFAULTS.max_evaluations}; split the request"),
+            ("samples", f"times rows must be at most {DEFAULTS.max_evaluations}; split the request"),
         ),
         (
             "/v1/models/digits/sample",
             {"inputs": [[0] * 64] * 1000, "samples": DEFAULTS.max_numbers // 10_000 + 1},
-            ("samples", f"× rows × outputs must be at most {DEFAULTS.max_numbers}; split the request"),
+            ("samples", f"times rows times outputs must be at most {DEFAULTS.max_numbers}; split the request"),
         ),
         (
             SAMPLE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.api.strict_json import parse
-from service.errors import MalformedRequest
+from service.errors import InvalidRequest, MalformedRequest, PenumbraError
 
 texts = st.text(max_size=8) | st.sampled_from([":", "a:b", '":', "::", "{", '"a":1', "\\u003a", "inputs"])
 scalars = st.one_of(
@@ -149,6 +150,19 @@ def test_nesting_that_a_reader_can_bear_is_read(depth: int) -> None:
     assert value == []
 
 
-def test_lone_surrogates_are_read() -> None:
-    """Half a character in a text is odd but JSON; it is for the contract to refuse by field."""
-    assert parse(b'{"\\ud800": "\\udfff"}') == {"\ud800": "\udfff"}
+@pytest.mark.parametrize("depth", [900, 980, 1000, 1020, 1023, 5000])
+@pytest.mark.parametrize("inner", [b'{"a":1}', b'{":":1}', b'":"'])
+def test_nesting_is_borne_or_refused(depth: int, inner: bytes) -> None:
+    """The fast parser goes deeper than Python can call itself: looking through what it read must not fail there."""
+    for opening, closing in ((b"[", b"]"), (b'{"b":', b"}")):
+        with suppress(MalformedRequest):
+            parse(opening * depth + inner + closing * depth)
+
+
+@pytest.mark.parametrize("body", [b'{"\\ud800": 1}', b'{"a": ["\\udfff"]}', b'{"a": NaN, "b": "\\ud800x"}'])
+@pytest.mark.parametrize("size", [0, 1 << 19])
+def test_half_a_character_is_refused(body: bytes, size: int) -> None:
+    """A lone surrogate is in no text that could be stored or answered: refused wherever it stands, in any body."""
+    with pytest.raises(PenumbraError) as raised:
+        parse(body + b" " * size)
+    assert isinstance(raised.value, MalformedRequest if b"NaN" not in body or not size else InvalidRequest)

@@ -18,14 +18,14 @@ JSON_LENGTH = len(orjson.dumps({"inputs": [RAW]}))
 BOMB = b" " * (MOST + 1)
 SIZE = "inputs.parameters.binary_data_size: must be"
 SHAPE = "inputs.shape: must be [rows, 10]"
-DATA = "inputs.data: must be a list of 10 numbers, or of 1 lists of 10, for this shape"
+DATA = "inputs.data: must be a list of as many numbers as the shape says, or of as many lists of 10"
 LENGTHS = "Inference-Header-Content-Length must be the length of the JSON"
 SEED = "parameters.seed: must be a whole number from 0 to 9007199254740991"
 KIND = "inputs.datatype: must be one of FP16, FP32, FP64, BF16, INT8, "
 
 BAD: dict[str, tuple[Sent, int, str]] = {
     # What the JSON's length can get wrong.
-    "header length missing": (with_length(None), 400, "before binary tensors, Inference-Header-Content-Length"),
+    "header length missing": (with_length(None), 400, "where bytes follow, send Inference-Header-Content-Length"),
     "header length a byte short": (with_length(str(JSON_LENGTH - 1)), 400, "the body is not JSON"),
     "header length a byte long": (with_length(str(JSON_LENGTH + 1)), 400, "the body is not JSON"),
     "header length 0": (with_length("0"), 400, LENGTHS),
@@ -112,7 +112,7 @@ BAD: dict[str, tuple[Sent, int, str]] = {
     "shape of an absurd size": (
         tensor(shape=[2**62, 10]),
         400,
-        "inputs: has 4611686018427387904 rows; at most 16384 are",
+        "inputs: must have at most 16384 rows",
     ),
     "too few data": (tensor(data=ROW[:9]), 400, DATA),
     "too many data": (tensor(data=[*ROW, 0.0]), 400, DATA),
@@ -209,7 +209,7 @@ BAD: dict[str, tuple[Sent, int, str]] = {
     "parameters a list": (asking(parameters=[]), 400, "parameters: must be an object"),
     # The JSON around all this.
     "id a number": (asking(id=31415), 400, "id: must be a text"),
-    "id half a pair": (Sent(b'{"id": "\\ud800", "inputs": []}'), 400, "id: must be a text"),
+    "id half a pair": (Sent(b'{"id": "\\ud800", "inputs": []}'), 400, "a text has half of a surrogate pair"),
     "unknown field": (asking(canary=1), 400, "body: has 1 unknown name; known are id, parameters, inputs, outputs"),
     "empty": (Sent(b""), 400, "the body is empty: send a JSON object"),
     "not JSON": (Sent(b"{canary"), 400, "the body is not JSON"),

@@ -90,7 +90,9 @@ def states(client: InferenceServerClient, name: str) -> dict[str, str]:
 def test_what_was_unloaded_is_gone_in_every_worker_at_once(managed: Server, client: InferenceServerClient) -> None:
     """When the order returns, no worker answers for the model, natively neither; the others go on; and back again."""
     client.unload_model("moving")
-    assert everywhere(managed, version_of("moving")) == [(404, "moving was unloaded: it can be loaded again")]
+    assert everywhere(managed, version_of("moving")) == [
+        (404, "moving was unloaded: it can be loaded again; there are: steady")
+    ]
     assert everywhere(managed, lambda each: each.get("/v1/models/moving").status_code) == [404]
     assert everywhere(managed, version_of("steady")) == ["1"]
     assert not client.is_model_ready("moving")
@@ -133,8 +135,8 @@ def test_a_corrupt_version_is_refused_and_the_old_one_serves(
 def test_what_is_not_there_can_not_be_loaded(client: InferenceServerClient) -> None:
     """Unknown names, and configurations or files in place of the store's, raise with what was wrong."""
     for call, message in (
-        (lambda: client.load_model("none"), "the store has no model of that name"),
-        (lambda: client.unload_model("none"), "there is no model of that name"),
+        (lambda: client.load_model("none"), "the store has no model of that name; there are: moving, steady"),
+        (lambda: client.unload_model("none"), "there is no model of that name; there are: moving, steady"),
         (lambda: client.load_model("steady", config="{}"), "parameters: has 1 unknown name"),
         (lambda: client.load_model("steady", config="{}", files={"file:1/a": b"x"}), "parameters: has 2 unknown names"),
     ):
@@ -149,7 +151,9 @@ def test_a_worker_that_is_replaced_serves_what_was_agreed(managed: Server, clien
     os.kill(killed, signal.SIGKILL)
     while killed in workers_of(managed) or len(workers_of(managed)) < 2:
         wait_for(managed, version_of("steady"), "1")
-    assert everywhere(managed, version_of("moving")) == [(404, "moving was unloaded: it can be loaded again")]
+    assert everywhere(managed, version_of("moving")) == [
+        (404, "moving was unloaded: it can be loaded again; there are: steady")
+    ]
     with InferenceServerClient(managed.url.removeprefix("http://")) as again:
         again.load_model("moving")
     assert everywhere(managed, version_of("moving")) == ["2"]

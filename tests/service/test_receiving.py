@@ -88,13 +88,51 @@ def test_it_is_the_same_a_byte_at_a_time(server: Server, kind: str) -> None:
     assert_last(exchange(server.url, [data[place : place + 1] for place in range(len(data))]), 400)
 
 
-def test_under_v2_it_has_the_protocols_form(server: Server) -> None:
-    """{"error": …}, like every other error there."""
-    data = WHOLE.replace(b"/v1/models/diabetes/sample", b"/v2/models/diabetes/infer")
-    data = data.replace(b"Content-Type", b"Content-Length: 3\r\nContent-Type")
+INFER = WHOLE.replace(b"/v1/models/diabetes/sample", b"/v2/models/diabetes/infer")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        INFER.replace(b"Content-Type", b"Content-Length: 3\r\nContent-Type"),
+        INFER.replace(b"POST", b"CANARY"),
+        INFER.replace(b"/v2/", b"http://HOST/v2/"),
+        INFER.replace(b"HTTP/1.1", b"HTTP/3.1"),
+    ],
+    ids=["lengths", "verb", "target", "version"],
+)
+def test_under_v2_it_has_the_protocols_form(server: Server, data: bytes) -> None:
+    """{"error": …}, like every other error there, also where the very first line can't be read."""
     ((status, headers, body),) = exchange(server.url, [data])
     assert (status, headers["content-type"]) == (400, "application/json")
     assert list(orjson.loads(body)) == ["error"]
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t  "])
+def test_white_space_behind_a_value_is_no_part_of_it(server: Server, space: bytes) -> None:
+    """RFC 9110, 5.5."""
+    headers = [
+        b"Host: HOST",
+        b"X-Deadline-Ms: 60000",
+        b"Content-Encoding: identity",
+        b"X-Request-ID: canary",
+        b"Content-Type: application/json",
+        b"Connection: close",
+        b"Content-Length: %d" % len(BODY),
+    ]
+    head = b"".join(header + space + b"\r\n" for header in headers)
+    ((status, found, _),) = exchange(
+        server.url, [b"POST /v1/models/diabetes/sample HTTP/1.1\r\n" + head + b"\r\n" + BODY]
+    )
+    assert (status, found["x-request-id"]) == (200, "canary")
+
+
+@pytest.mark.parametrize("path", [b"/v1/models/diabetes/sample", b"/v2/models/diabetes/infer"])
+def test_a_path_does_not_end_with_a_line_break(server: Server, path: bytes) -> None:
+    """Patterns that end with $ would overlook one."""
+    data = WHOLE.replace(b"/v1/models/diabetes/sample", path + b"%0a")
+    ((status, _, _),) = exchange(server.url, [data])
+    assert status == 400
 
 
 def test_what_came_before_is_answered(server: Server) -> None:

@@ -114,7 +114,7 @@ def _split(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], me
             return strict_json.parse_object(body), memoryview(b"")
         except MalformedRequest as error:
             if b"binary_data_size" in body:
-                raise MalformedRequest(f"{error}; before binary tensors, Inference-Header-Content-Length") from None
+                raise MalformedRequest(f"{error}; where bytes follow, send Inference-Header-Content-Length") from None
             raise
     if not _LENGTH.fullmatch(header_length) or not 1 <= int(header_length) <= len(body):
         raise MalformedRequest("Inference-Header-Content-Length must be the length of the JSON, in bytes of the body")
@@ -125,10 +125,6 @@ def _split(body: bytes, header_length: bytes | None) -> tuple[dict[str, Any], me
 def _id(sent: Any) -> str | None:
     if not (sent is None or isinstance(sent, str)):
         raise InvalidRequest([("id", "must be a text")])
-    try:
-        (sent or "").encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates, which no answer can hold
-        raise InvalidRequest([("id", "must be a text that UTF-8 can hold")]) from None
     return sent
 
 
@@ -178,9 +174,7 @@ class _Input(NamedTuple):
             return standard.read_array(from_bytes(raw, self.datatype, self.shape))
         flat = flattened(self.data, self.shape) if isinstance(self.data, list) else None
         if flat is None:
-            message = (
-                f"must be a list of {count} numbers, or of {self.shape[0]} lists of {self.shape[1]}, for this shape"
-            )
+            message = f"must be a list of as many numbers as the shape says, or of as many lists of {self.shape[1]}"
             raise InvalidRequest([("inputs.data", message)])
         return self._floats(flat, standard) if self.datatype in FLOATS else self._integers(flat, standard)
 
@@ -227,7 +221,7 @@ def _options(parameters: dict[str, Any]) -> dict[str, Any] | None:
             raise InvalidRequest([(f"parameters.{name}", "is about sampling: send seed or samples, too")])
         return None
     if isinstance(seed := options.get("seed"), str):
-        if not _SEED.fullmatch(seed):
+        if not _SEED.fullmatch(seed) or int(seed) > MAX_SEED:
             raise InvalidRequest([("parameters.seed", f"must be a whole number from 0 to {MAX_SEED}, or its digits")])
         options["seed"] = int(seed)
     if isinstance(options.get("samples"), dict):  # the protocol's parameters are texts, numbers and truths

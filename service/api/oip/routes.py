@@ -55,9 +55,9 @@ async def infer(exchange: Exchange) -> Answer:
     inline = _INLINE_BINARY if length and len(length) <= _SHORT else INLINE_BYTES
     asked = await exchange.read_bytes(settings.max_body_bytes, decode, inline=inline)
     exchange.asked = asked.rows if asked.sampling is None else asked.sampling
+    patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
     if asked.tag and exchange.already_has(asked.tag):
         return not_modified(asked.tag)
-    patience = exchange.patience(asked.timeout_ms or settings.deadline_ms)
     write = partial(_written, model, asked)
     told = await inference.tell(model, exchange.asked, asked.tag, write, patience, exchange.gone, exchange.caller)
     return as_told(told, exchange, asked.tag)

@@ -27,7 +27,7 @@ class InferParameters(TypedDict, total=False):
     seed: Annotated[_Seed | _Digits, Field(description="Names the committee: a whole number, or its digits.")]
     samples: Annotated[int, Field(ge=1, description="Thinned networks to ask. Default: the manifest's.")]
     first_sample: Annotated[int, Field(ge=0, le=MAX_SEED, description="Index of the first sample. Default: 0.")]
-    method: Literal["dropout", "ensemble"]
+    method: Literal["dropout", "ensemble", "moments"]
     aggregate: Literal["mean", "vote", "weighted"]
     interval: Annotated[float, Field(gt=0, lt=1, description="Level of lower and upper. Default: 0.9.")]
     quantiles: Annotated[str, Field(description="Regression: probabilities, with commas between them.")]
