@@ -41,6 +41,7 @@ CROWDED_SECONDS = 5.0
 MOST_HEADERS = 100
 # Of the request line and all headers; more than a chunk that is read at once, and no more is ever held.
 MOST_HEADER_BYTES = 1 << 16
+_CODING = b"transfer-encoding"
 # Of a request line, what is looked at if it can't be read.
 _LONGEST_LINE = 256
 _TARGET = re.compile(rb"\S* (?:[a-z]+://[^/\s]*)?(/\S*)")
@@ -65,7 +66,8 @@ class Protocol(HttpToolsProtocol):
         self._left: tuple[int, int] | None = None
         self._stalled = 0.0
         self._idle_since = 0.0  # when the last answer was given
-        self._in_headers, self._size = True, 0
+        # How much has come since a request last got on: what is neither body nor the end of something is held.
+        self._in_headers, self._advanced, self._size = True, False, 0
         self._refusal: tuple[int, str] | None = None
         self._heard = b""  # as a request began
         self.url = b""
@@ -92,12 +94,12 @@ class Protocol(HttpToolsProtocol):
             return
         if self._refusal is not None:  # the connection is being closed
             return
-        began = self._in_headers
-        if began:
+        if self._in_headers:
             self._heard = data[:_LONGEST_LINE]
+        self._advanced = False
         super().data_received(data)
-        if began and self._in_headers and self._refusal is None:
-            # Still no end of them: the parser holds what has come so far.
+        if not self._advanced and self._refusal is None:
+            # Still headers, or trailers, or what may stand beside a chunk's size: the parser holds what has come of it.
             self._size += len(data)
             if self._size > MOST_HEADER_BYTES:
                 self._refuse(431, "the headers are too large")
@@ -106,13 +108,16 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See httptools; the first byte of a request has come."""
         super().on_message_begin()
-        self._in_headers, self._size = True, 0
+        self._in_headers, self._size = True, 1
         self.owing = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools. What follows a body in chunks are no headers: they could say another thing than those did."""
         if not self._in_headers:
             return
+        if len(name) == len(_CODING) and name.lower() == _CODING and value.strip().lower() != b"chunked":
+            self._refuse(400, "the transfer coding must be chunked alone")
+            raise _Refused
         super().on_header(name, value.rstrip(b" \t"))  # which is no part of it, though the parser hands it over
         if len(self.headers) > MOST_HEADERS:
             self._refuse(431, f"there are more than {MOST_HEADERS} headers")
@@ -120,6 +125,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See httptools; as uvicorn's, but for what is refused, and for the cycle. There are no upgrades."""
+        if self.transport.is_closing():  # what stood before was refused, and was told so
+            raise _Refused
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MOST_HEADER_BYTES:
             self._refuse(431, "the headers are too large")
@@ -128,6 +135,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(400, "the target of a request must be a path")
             raise _Refused
         parser, url = self.parser, httptools.parse_url(self.url)
+        version = parser.get_http_version()
+        if not version.startswith("1."):
+            self._refuse(400, "this is not HTTP/1.1 as it should be")
+            raise _Refused
         raw_path: bytes = url.path
         path = raw_path.decode("ascii")
         app = self.app
@@ -135,7 +146,6 @@ class Protocol(HttpToolsProtocol):
             app = _turn_away
         if "%" in path:
             path = unquote(path)
-        version = parser.get_http_version()
         cycle = Cycle(
             self.scope,
             self.transport,  # type: ignore[arg-type]
@@ -153,7 +163,7 @@ class Protocol(HttpToolsProtocol):
         asked["method"], asked["http_version"] = parser.get_method().decode("ascii"), version
         asked["path"], asked["raw_path"], asked["query_string"] = path, raw_path, url.query or b""
         before, self.cycle = self.cycle, cycle
-        self._in_headers, self._size = False, 0
+        self._in_headers, self._advanced, self._size = False, True, 0
         self.owing = self.loop.time()
         if before is None or before.response_complete:
             if app is not self.app or not self._turned_away(cycle):
@@ -174,9 +184,14 @@ class Protocol(HttpToolsProtocol):
             return False
         return refused is not None and cycle.answer(*refused)
 
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._advanced, self._size = True, 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """See httptools."""
-        self._in_headers, self.owing = True, None
+        self._in_headers, self._advanced, self._size, self.owing = True, True, 0, None
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -232,6 +247,8 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words say nothing
         """See HttpToolsProtocol: the connection ends, with an answer where none has begun."""
         self.owing = None
+        if self.transport.is_closing():
+            return
         status, detail = self._refusal or (400, "this is not HTTP/1.1 as it should be")
         self._refusal = status, detail
         cycle = self.cycle

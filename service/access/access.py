@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from anyio import to_thread
@@ -13,6 +14,8 @@ from service.access.tokens import Tokens
 from service.errors import RateExceeded, Unauthenticated
 
 FOLLOW_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class Access:
@@ -50,10 +53,13 @@ class Access:
             await asyncio.sleep(FOLLOW_SECONDS)
 
     def refresh(self) -> None:
-        """Looks once."""
-        self._keyring.refresh()
-        if self._tokens is not None:
-            self._tokens.refresh()
+        """Looks once. Whatever goes wrong, it can look again: no key that was taken away may count on for that."""
+        for source in (self._keyring, self._tokens):
+            try:
+                if source is not None:
+                    source.refresh()
+            except Exception:
+                logger.exception("keys could not be looked at, which is a bug; it will be tried again")
 
 
 def new_access(keys: str, keys_file: str, jwt_keys: str, jwt_issuer: str, jwt_audience: str) -> Access | None:

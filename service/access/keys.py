@@ -81,12 +81,12 @@ def parse(text: str, where: str) -> list[Key]:
             continue
         try:
             key = Key.model_validate(json.loads(line))
-        except json.JSONDecodeError:
-            raise WrongKeys(f"{where}, line {number}: is not JSON") from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"])) or "the line"
             raise WrongKeys(f"{where}, line {number}: {field}: {said(first['msg'])}") from None
+        except (ValueError, RecursionError):  # numbers of thousands of digits are no JSONDecodeError
+            raise WrongKeys(f"{where}, line {number}: is not JSON") from None
         if key.name in found:
             raise WrongKeys(f"{where}, line {number}: there is another key of that name")
         found[key.name] = key

@@ -19,6 +19,8 @@ from service.errors import Forbidden, MalformedRequest
 HEALTH = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
 PAGES = frozenset(("/", "/docs", "/openapi.json"))
 _PARTS_OF_PAGES = ("/swagger/", "/playground/")
+# What a browser says of requests that are its reader's own, or of a page of ours; others on this host are not ours.
+_SAME_SITE = frozenset((b"same-origin", b"none"))
 _LOOKING = frozenset(("GET", "HEAD"))
 _QUESTIONS = frozenset(("predict", "sample", "stream", "infer"))
 _JOBS = "/v1/jobs"
@@ -77,6 +79,7 @@ class Guard:
             self._look_at(host, path)
         access = self._access
         if access is None:
+            self._look_whence(scope["method"], sent)
             return
         needed = scope_of(scope["method"], path, pages=self._pages)
         if needed is None:
@@ -87,6 +90,21 @@ class Guard:
             raise Forbidden(f"this key has no scope {needed}")
         if caller.models is not None and not _concerns(path, caller.models):
             raise Forbidden("this key is not for that")
+
+    def _look_whence(self, method: str, sent: dict[bytes, bytes]) -> None:
+        """Where nobody needs a key, a page of another site must not ask in its reader's place. Raises Forbidden.
+
+        What it asks for would come without a preflight if it looks like a form. Browsers say where a page is from; to
+        look at things is harmless, as the page is not shown the answer.
+        """
+        if method in _LOOKING or (b"sec-fetch-site" not in sent and b"origin" not in sent):
+            return
+        site = sent.get(b"sec-fetch-site")
+        if site is not None and site not in _SAME_SITE:
+            raise Forbidden("a page of another site must not ask this service")
+        origin = sent.get(b"origin")
+        if site is None and origin is not None and origin.partition(b"://")[2].lower() != sent[b"host"].lower():
+            raise Forbidden("a page of another origin must not ask this service")
 
     def _look_at(self, host: bytes | None, path: str) -> None:
         if host is None:

@@ -31,7 +31,7 @@ from service.telemetry.trail import Trail
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 
-_LOOKED_AT = SINGLE | {b"x-request-id", b"if-none-match"}
+_LOOKED_AT = SINGLE | {b"x-request-id", b"if-none-match", b"origin", b"sec-fetch-site"}
 # In a scope's state: it has been looked at, and let in.
 _LET_IN = "let_in"
 # Paths that are remembered.

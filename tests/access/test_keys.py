@@ -110,6 +110,8 @@ GOOD = {"name": "a", "sha256": "0" * 64, "scopes": ["read"]}
     ("line", "said"),
     [
         ("canary", "line 2: is not JSON"),
+        ("[" * 5000, "line 2: is not JSON"),
+        ('{"name": ' + "1" * 5000 + "}", "line 2: is not JSON"),
         ("[]", "line 2: the line: Input should be a valid dictionary or instance of Key"),
         (json.dumps({**GOOD, "sha256": "canary"}), "line 2: sha256: String should match pattern"),
         (json.dumps({**GOOD, "scopes": []}), "line 2: scopes: Tuple should have at least 1 item"),

@@ -14,9 +14,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from service.access.access import Access
 from service.access.callers import Scope
-from service.access.keys import WrongKeys
+from service.access.keyring import Keyring
+from service.access.keys import Key, WrongKeys, hashed, new_secret
 from service.access.tokens import Tokens
+from service.errors import Unauthenticated
 from tests.api.inside import running
 
 ISSUER, AUDIENCE = "https://issuer.test", "penumbra"
@@ -131,7 +134,19 @@ def test_keys_of_a_provider_come_and_go(file: Path, tokens: Tokens, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "canary", "{}", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a", "alg": "HS256"}]}']
+    "text",
+    [
+        "",
+        "canary",
+        "{}",
+        "[]",
+        "null",
+        '"x"',
+        "[" * 5000,
+        '{"keys": [1]}',
+        '{"keys": []}',
+        '{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a", "alg": "HS256"}]}',
+    ],
 )
 def test_keys_that_are_none_are_told(tmp_path: Path, text: str) -> None:
     """Also shared secrets: whoever verifies with one could sign with it."""
@@ -143,6 +158,14 @@ def test_keys_that_are_none_are_told(tmp_path: Path, text: str) -> None:
 class _Provider(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The keys."""
+        if self.path != "/jwks":
+            self.send_response(302)
+            self.send_header("Location", "/jwks")
+            self.end_headers()
+            return
+        if self.server.garbled:  # type: ignore[attr-defined]
+            self.wfile.write(b"BLAH\r\n\r\n")
+            return
         body = jwks(*KEYS).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -153,21 +176,77 @@ class _Provider(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class _Server(HTTPServer):
+    garbled = False
+
+    @property
+    def url(self) -> str:
+        """Where the keys are."""
+        return f"http://127.0.0.1:{self.server_port}/jwks"
+
+
 @pytest.fixture
-def provider() -> Iterator[str]:
-    """A real server with the keys: its URL."""
-    server = HTTPServer(("127.0.0.1", 0), _Provider)
+def provider() -> Iterator[_Server]:
+    """A real server with the keys; a `garbled` one speaks no HTTP."""
+    server = _Server(("127.0.0.1", 0), _Provider)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/jwks"
+    yield server
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-async def test_a_token_opens_the_service(provider: str) -> None:
+def test_keys_come_from_where_the_operator_says(provider: _Server) -> None:
+    """A redirect, which could lead anywhere, is not followed."""
+    with pytest.raises(WrongKeys, match="302"):
+        Tokens(provider.url.replace("jwks", "elsewhere"), ISSUER, AUDIENCE)
+
+
+def test_a_provider_that_fails_keeps_no_key_alive(
+    provider: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it answers, tokens are verified as before, and a key that is taken out of the file is one no more."""
+    now, file, secret = time.monotonic(), tmp_path / "keys", new_secret()
+    monkeypatch.setattr("service.access.tokens.time.monotonic", lambda: now)
+    kept = Key(name="rd", sha256=hashed(secret.encode()).hex(), scopes=(Scope.READ,))
+    file.write_text(kept.line)
+    access = Access(Keyring("", file), Tokens(provider.url, ISSUER, AUDIENCE))
+    assert access.identify(secret.encode()).name == "rd"
+    provider.garbled = True
+    now += 301
+    access.refresh()
+    assert "tokens are verified with the keys known so far" in caplog.text
+    file.write_text("")
+    access.refresh()
+    assert access.identify(token()).scopes == {Scope.READ, Scope.INFER}
+    with pytest.raises(Unauthenticated):
+        access.identify(secret.encode())
+
+
+def test_no_bug_of_one_source_stops_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys go on to come and go, whatever is raised while others are looked at."""
+    file, secret = tmp_path / "keys", new_secret()
+    file.write_text("")
+    access = Access(Keyring("", file))
+    reads = iter([RuntimeError("a bug")])
+    whole = Keyring.refresh
+
+    def refresh(self: Keyring) -> None:
+        for failure in reads:
+            raise failure
+        whole(self)
+
+    monkeypatch.setattr(Keyring, "refresh", refresh)
+    access.refresh()
+    file.write_text(Key(name="rd", sha256=hashed(secret.encode()).hex(), scopes=(Scope.READ,)).line)
+    access.refresh()
+    assert access.identify(secret.encode()).name == "rd"
+
+
+async def test_a_token_opens_the_service(provider: _Server) -> None:
     """Keys from a URL, a token in place of a key; one without the scope is 403, a bad one 401."""
-    settings = {"jwt_keys": provider, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+    settings = {"jwt_keys": provider.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
     async with running(**settings) as (_, client):
         for sent, status in ((token(), 200), (token(scope="infer"), 403), (token(key=STRANGER), 401)):
             headers = {"Authorization": f"Bearer {sent.decode()}"}

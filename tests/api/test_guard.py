@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from hypothesis import given
@@ -163,6 +164,42 @@ def test_a_path_has_no_control_characters(
     """Not for anybody: whoever stands before the service may have locked the path without."""
     for method in ("GET", "POST"):
         assert guarded.client.request(method, path, headers=as_(name)).status_code == 400
+
+
+UNLOAD, INFER = "/v2/repository/models/none/unload", "/v2/models/diabetes/infer"
+
+
+@pytest.mark.parametrize("path", [UNLOAD, INFER, SAMPLE])
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({"Origin": "http://evil.test"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": "http://HOST:1"}, True),
+        ({"Origin": "http://evil.test", "Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://HOST"}, True),
+        ({"Origin": "http://HOST"}, False),
+        ({"Origin": "http://HOST", "Sec-Fetch-Site": "same-origin"}, False),
+        ({"Origin": "https://proxy.test", "Sec-Fetch-Site": "same-origin"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({}, False),
+    ],
+)
+def test_no_page_of_another_site_asks_without_a_key(
+    server: Server, path: str, headers: dict[str, str], refused: bool
+) -> None:
+    """A form on any page could be sent here by its reader's browser; the service's own page may ask."""
+    own = {name: value.replace("HOST", httpx.URL(server.url).netloc.decode()) for name, value in headers.items()}
+    answer = server.client.post(path, headers={**own, "Content-Type": "application/json"}, content=b"{}")
+    assert (answer.status_code == 403) == refused
+    assert server.client.get("/v1/models", headers=own).status_code == 200
+
+
+def test_with_a_key_it_is_the_key_that_counts(guarded: Server, as_: Callable[[str], dict[str, str]]) -> None:
+    """No browser sends it along by itself."""
+    headers = {**as_("asker"), "Origin": "http://app.test", "Sec-Fetch-Site": "cross-site"}
+    assert guarded.client.post(SAMPLE, headers=headers, json=BODY).status_code == 200
 
 
 def test_metrics_are_about_all_models(guarded: Server, as_: Callable[[str], dict[str, str]]) -> None:

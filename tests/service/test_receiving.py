@@ -11,6 +11,8 @@ from itertools import count, islice
 import orjson
 import pytest
 
+from service.access.callers import Scope
+from service.access.keys import Key, hashed, new_secret
 from service.connections import Room
 from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS
 from tests.api.live import Server
@@ -36,6 +38,7 @@ BROKEN = {
     "an endless length": POST + b"Content-Length: " + b"9" * 40 + b"\r\n\r\n",
     "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked, hidden": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + LIVE,
+    "chunked, compressed": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked, not last": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + LIVE,
     "another coding": POST + b"Transfer-Encoding: canary\r\n\r\n0\r\n\r\n" + LIVE,
     "space before the colon": POST + b"Content-Length : 5\r\n\r\n12345",
@@ -55,10 +58,26 @@ BROKEN = {
     "an unknown verb": b"CANARY /v1/models HTTP/1.1\r\nHost: HOST\r\n\r\n",
     "a path with spaces": b"GET /v1/models canary HTTP/1.1\r\nHost: HOST\r\n\r\n",
     "another version": b"GET /v1/models HTTP/3.1\r\nHost: HOST\r\n\r\n",
+    "version 2": b"GET /v1/models HTTP/2.0\r\nHost: HOST\r\n\r\n",
+    "version 0.9": b"GET /v1/models HTTP/0.9\r\nHost: HOST\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "nothing that HTTP knows": b"\x00\x01\x02canary\r\n\r\n",
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
+
+
+_KEY = new_secret().encode()
+READ = b"GET /v1/models/diabetes HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nX-API-Key: " + _KEY + b"\r\n\r\n"
+ADMIN = b"POST /v2/repository/models/diabetes/VERB HTTP/1.1\r\nHost: HOST\r\nX-API-Key: " + _KEY
+ADMIN += b"\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    """A service that wants a key."""
+    running = Server(keys=Key(name="boss", sha256=hashed(_KEY).hex(), scopes=tuple(Scope)).line)
+    yield running
+    running.stop()
 
 
 def assert_last(found: list[tuple[int, dict[str, str], bytes]], status: int) -> None:
@@ -180,6 +199,33 @@ def test_what_follows_a_body_in_chunks_is_no_header(server: Server) -> None:
     ((status, headers, _),) = exchange(server.url, [data])
     assert status == 200
     assert headers["x-request-id"] != "canary"
+
+
+@pytest.mark.parametrize(
+    "much",
+    [b"X: " + b"a" * 2**22, b"X: a\r\n" * 2**20, b"0" * 2**22],
+    ids=["a long trailer", "many trailers", "a long size"],
+)
+@pytest.mark.parametrize("path", [b"/v1/models/diabetes/sample", b"/health/live"])
+def test_what_is_no_body_is_bounded_behind_the_headers_too(server: Server, much: bytes, path: bytes) -> None:
+    """The parser holds it until it ends, and looks at all of it each time: it may be as long as headers may."""
+    head = CHUNKED.replace(b"/v1/models/diabetes/sample", path)
+    start = head + (b"" if much[:1] == b"0" else b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY))
+    places = range(0, len(much), 1 << 16)
+    found = exchange(server.url, [start, *(much[place : place + (1 << 16)] for place in places)])
+    assert [status for status, _, _ in found] in ([431], [200], [405])  # one that had its answer before is closed
+    assert server.client.get("/health/live").status_code == 200
+
+
+def test_nothing_is_done_of_what_stands_behind_a_refusal(guarded: Server) -> None:
+    """Whoever is refused is told so, and the connection ends: a request behind it would be done without an answer."""
+    refused = b"POST /v1/models/diabetes/sample HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n"
+    for behind in (LIVE, ADMIN.replace(b"VERB", b"unload")):
+        assert_last(exchange(guarded.url, [refused + behind]), 401)
+    ((status, _, body),) = exchange(guarded.url, [READ])
+    assert status == 200
+    assert b'"name":"diabetes"' in body
+    assert "Error" not in guarded.output
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"canary"])
