@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 # Beyond the bound: to say no on, and for whoever checks health.
 SPARE = 64
+# Those whose handshake is not over, and which are in no room yet.
+MOST_STARTING = 64
 # What else a worker has open: weights, logs, pipes, stores.
 _OTHER_FILES = 128
 _LOG_SECONDS = 60.0
@@ -120,7 +122,7 @@ def room_for(most: int) -> int:
         with suppress(OSError, ValueError):  # not every system takes its own word for it
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = max(1, soft - _OTHER_FILES - SPARE)
+    possible = max(1, soft - _OTHER_FILES - SPARE - MOST_STARTING)
     if soft == resource.RLIM_INFINITY or 0 < most <= possible:
         return most
     if most:

@@ -6,7 +6,10 @@ wait for seconds, health probes among them. Here all that have come are let in.
 The worker that wakes up first would accept a whole burst of connections before the next has woken: of 32, one of two
 workers was seen to get 20 to 32, and as connections stay open, the other cores idle. So a worker that is ahead leaves
 new connections to the others for a moment. Never for longer: while another is stuck or gone, connections wait for a
-millisecond or two, and nothing else depends on its state. Knows nothing of HTTP.
+millisecond or two, and nothing else depends on its state.
+
+Where there is TLS, a few handshakes are under way at a time; whoever takes no part in one makes room for others. Knows
+nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -20,7 +23,11 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from service.connections import MOST_STARTING
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +37,10 @@ PAUSE_SECONDS = 0.001
 # How long to wait where the system has no room for another connection.
 _NO_ROOM_SECONDS = 1.0
 _BACKLOG = 2048
-_HANDSHAKE_SECONDS = 10.0
+# A handshake takes no longer; while as many are under way as may be, one that has had this long ends for the next one.
+_HANDSHAKE_SECONDS, _CROWDED_SECONDS = 10.0, 0.25
+# How long to wait for a handshake to end where none has had its time.
+_HANDSHAKES_PAUSE_SECONDS = 0.01
 _NOBODY = 2**32 - 1  # stands for a worker that does not listen
 
 
@@ -81,6 +91,13 @@ class Tally:
         return 0 if self._place is None else self._counts[self._place] - min(self._counts)
 
 
+class _Start(NamedTuple):
+    """A connection that was accepted, and when."""
+
+    connection: socket.socket
+    since: float
+
+
 class Listener:
     """Accepts connections from a shared socket: at once while this worker is not ahead, else after a moment.
 
@@ -97,7 +114,7 @@ class Listener:
     ) -> None:
         self._tls = tls
         self._loop, self._listening, self._factory, self._tally = loop, listening, factory, tally
-        self._starting: set[asyncio.Task[Any]] = set()
+        self._starting: dict[asyncio.Task[Any], _Start] = {}  # the oldest first
         self._closed = False
         listening.listen(_BACKLOG)
         listening.settimeout(0)
@@ -108,6 +125,9 @@ class Listener:
         while not self._closed:
             if patience <= 0 and self._tally.ahead > AHEAD:
                 self._pause(PAUSE_SECONDS)
+                return
+            if self._tls is not None and len(self._starting) >= MOST_STARTING and not self._end_handshakes():
+                self._pause(_HANDSHAKES_PAUSE_SECONDS)
                 return
             try:
                 connection, _ = self._listening.accept()
@@ -121,8 +141,18 @@ class Listener:
             patience -= 1
             self._tally.add(1)
             task = self._loop.create_task(self._start(connection))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._starting[task] = _Start(connection, self._loop.time())
+            task.add_done_callback(lambda task: self._starting.pop(task, None))
+
+    def _end_handshakes(self) -> bool:
+        """Ends those that have had their time; whether there were any."""
+        before = self._loop.time() - _CROWDED_SECONDS
+        late = list(takewhile(lambda each: each[1].since <= before, self._starting.items()))
+        for task, start in late:
+            del self._starting[task]
+            with suppress(OSError):  # it has ended by itself
+                start.connection.shutdown(socket.SHUT_RDWR)
+        return bool(late)
 
     async def _start(self, connection: socket.socket) -> None:
         try:

@@ -20,6 +20,9 @@ _SLOWLY_AT_MOST = 1 << 18
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"[ \t\r\n]*(:?)')
 _CONTAINERS = frozenset((dict, list))
 _NOT_FINITE = ("NaN", "Infinity")
+# Lists and objects of a document: so many, and one for so many bytes. The fast parser holds up everybody else while it
+# makes them, and a row has far more bytes than its brackets.
+_CONTAINERS_AT_MOST, _BYTES_A_CONTAINER = 1 << 17, 32
 # Longer integers than any float can hold; int() of thousands of digits is slow and limited.
 _LONGEST_INTEGER = 400
 
@@ -38,6 +41,10 @@ def parse(body: bytes) -> Any:
     NaN, Infinity and numbers beyond float64 come out as non-finite floats, for the caller to refuse by name. Raises
     MalformedRequest for everything that is not JSON; in a large body non-finite numbers are an InvalidRequest at once.
     """
+    if len(body) > _CONTAINERS_AT_MOST:
+        containers = body.count(b"[") + body.count(b"{")
+        if containers > _CONTAINERS_AT_MOST + len(body) // _BYTES_A_CONTAINER:
+            raise MalformedRequest("the body has too many lists or objects for its size")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -150,6 +150,15 @@ def test_nesting_that_a_reader_can_bear_is_read(depth: int) -> None:
     assert value == []
 
 
+@pytest.mark.parametrize("empty", [b"[]", b"{}", b"[{}]"])
+def test_brackets_alone_are_not_read(empty: bytes) -> None:
+    """Millions of lists would take as long as a hundred times as many numbers; rows of any length are read."""
+    with pytest.raises(MalformedRequest, match="too many"):
+        parse(b'{"inputs": [' + b",".join([empty] * 500_000) + b"]}")
+    assert len(parse(b"[" + b",".join([b"[1]"] * 100_000) + b"]")) == 100_000
+    assert len(parse(b"[" + b",".join([b'{"a":0.5,"b":1.5,"c":2.25}'] * 200_000) + b"]")) == 200_000
+
+
 @pytest.mark.parametrize("depth", [900, 980, 1000, 1020, 1023, 5000])
 @pytest.mark.parametrize("inner", [b'{"a":1}', b'{":":1}', b'":"'])
 def test_nesting_is_borne_or_refused(depth: int, inner: bytes) -> None:

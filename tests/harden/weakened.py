@@ -62,6 +62,14 @@ WEAKENINGS = (
         "tests/api/test_guard.py::test_another_host_is_refused",
     ),
     Weakening(
+        2,
+        "pages of other sites may ask where nobody needs a key",
+        _GUARD,
+        'self._look_whence(scope["method"], sent)',
+        "pass",
+        "tests/api/test_guard.py::test_no_page_of_another_site_asks_without_a_key",
+    ),
+    Weakening(
         3,
         "starts without keys wherever it listens",
         "service/serving.py",
@@ -168,6 +176,14 @@ WEAKENINGS = (
         "tests/service/test_connections.py::test_silence_keeps_nobody_out",
     ),
     Weakening(
+        13,
+        "any number of handshakes",
+        "service/listening.py",
+        "if self._tls is not None and len(self._starting)",
+        "if False and self._tls is not None and len(self._starting)",
+        "tests/service/test_listening.py::test_who_takes_no_part_in_a_handshake_makes_room",
+    ),
+    Weakening(
         14,
         "uvicorn's own answer to what is no HTTP",
         _RECEIVING,
@@ -182,6 +198,22 @@ WEAKENINGS = (
         "if self._transport.is_closing() or not self._talking():",
         "if True:",
         "tests/service/test_connections.py::test_who_still_sends_gets_the_answer",
+    ),
+    Weakening(
+        14,
+        "what stands behind a refusal is done",
+        _RECEIVING,
+        "if self.transport.is_closing():  # what stood before",
+        "if False:  # what stood before",
+        "tests/service/test_receiving.py::test_nothing_is_done_of_what_stands_behind_a_refusal",
+    ),
+    Weakening(
+        15,
+        "trailers of any length",
+        _RECEIVING,
+        "if not self._advanced and self._refusal is None:",
+        "if False:",
+        "tests/service/test_receiving.py::test_what_is_no_body_is_bounded_behind_the_headers_too",
     ),
     Weakening(
         15,
@@ -206,6 +238,15 @@ WEAKENINGS = (
         "if seen == self._seen:",
         "if self._seen is not None:",
         "tests/api/test_guard.py::test_keys_rotate_without_a_restart",
+    ),
+    Weakening(
+        17,
+        "whoever issues tokens can stop keys from being looked at",
+        "service/access/tokens.py",
+        "except Exception as error:  # noqa: BLE001 - others'",
+        "except OSError as error:  #",
+        "tests/access/test_tokens.py::test_a_provider_that_fails_keeps_no_key_alive",
+        also=(("service/access/access.py", "except Exception:", "except OSError:"),),
     ),
     Weakening(
         18,

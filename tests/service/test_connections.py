@@ -108,7 +108,7 @@ def test_no_bound_is_no_bound() -> None:
     assert all(room.holds(guest) for guest in guests)
 
 
-@pytest.mark.parametrize(("most", "files", "room"), [(100, 4096, 100), (4000, 1024, 832), (0, 1024, 832), (9, 10, 1)])
+@pytest.mark.parametrize(("most", "files", "room"), [(100, 4096, 100), (4000, 1024, 768), (0, 1024, 768), (9, 10, 1)])
 def test_there_are_no_more_connections_than_files(
     monkeypatch: pytest.MonkeyPatch, most: int, files: int, room: int
 ) -> None:

@@ -7,14 +7,17 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from service.listening import AHEAD, Listener, Tally, new_tally
+from tests.service import certificates
 
 CALLERS = 100
 NOBODY = 2**32 - 1
@@ -109,6 +112,34 @@ async def test_a_worker_that_is_behind_takes_all(memory: int) -> None:
     beside(memory, CALLERS)
     await let_in(tally)
     assert tally.turns[:CALLERS] == tally.turns[:1] * CALLERS
+
+
+async def test_who_takes_no_part_in_a_handshake_makes_room(
+    memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many may be under way as there are files for; silence keeps nobody out who speaks TLS."""
+    monkeypatch.setattr("service.listening.MOST_STARTING", 3)
+    monkeypatch.setattr("service.listening._CROWDED_SECONDS", 0.0)
+    monkeypatch.setattr("service.listening._HANDSHAKE_SECONDS", 3600.0)
+    certificate, key = certificates.make(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=CALLERS))
+        address = listening.getsockname()
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(10)]
+        listener = Listener(loop, listening, Brief, Tally(memory), context)
+        trusting = ssl.create_default_context(cafile=certificate)
+        _, writer = await asyncio.open_connection(*address, ssl=trusting, server_hostname="localhost")
+        writer.close()
+        for connection in silent[:7]:
+            connection.settimeout(0)
+            assert await loop.sock_recv(connection, 1) == b""
+        listener.close()
+        for connection in silent:
+            connection.close()
+        await listener.wait_closed()
 
 
 def test_the_place_of_a_worker_that_died_is_taken_by_the_next(memory: int) -> None:
