@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8000"
 _KSERVE = re.compile(r"```python\n([^`]*?from kserve import[^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
-_COMMAND = re.compile(r"```bash\n(penumbra [^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
+_COMMAND = re.compile(r"```bash\n(?:\.venv/bin/)?(penumbra [^`]*?)```\n+```text\n(.*?)```", re.DOTALL)
 _CURL = re.compile(r"```bash\n(curl [^`]*?)```\n+```json\n(.*?)```", re.DOTALL)
 # Answers are shown as one machine gave them; another kind of processor may differ in the last digits.
 _RELATIVE = 1e-3
