@@ -41,25 +41,32 @@ NEEDED = (
     "torch/testing/_internal/common_dtype.py",
     "torch/testing/_internal/logging_tensor.py",
 )
-# Most of their symbols are for debuggers; those that are linked against stay.
-STRIPPED = ("torch/lib/libtorch_cpu.so", "torch/lib/libtorch_python.so", "torch/lib/libc10.so")
+# Most of their symbols are for debuggers; those that are linked against stay. As patterns, likewise.
+STRIPPED = (
+    "torch/lib/libtorch_cpu.so",
+    "torch/lib/libtorch_python.so",
+    "torch/lib/libc10.so",
+    "uvloop/*.so",
+    "obstore/*.so",
+    "httptools/parser/*.so",
+)
 
 
 def slim(packages: Path) -> None:
     """Removes and strips in place. Raises FileNotFoundError for a pattern that fits nothing."""
     before = size(packages)
     needed = {packages / name for name in NEEDED}
-    unused = {pattern: set(packages.glob(pattern)) - needed for pattern in UNUSED}
-    for pattern, found in unused.items():
-        if not found:
+    unused, stripped = ({pattern: set(packages.glob(pattern)) for pattern in listed} for listed in (UNUSED, STRIPPED))
+    for pattern, found in {**unused, **stripped}.items():
+        if not found - needed:
             raise FileNotFoundError(f"{packages} has nothing like {pattern}: mend the list")
-    for path in set().union(*unused.values()):
+    for path in set().union(*unused.values()) - needed:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)  # gone with its folder
-    for library in STRIPPED:
-        subprocess.run(["strip", "--strip-unneeded", packages / library], check=True)
+    for library in set().union(*stripped.values()):
+        subprocess.run(["strip", "--strip-unneeded", library], check=True)
     print(f"{packages}: {before >> 20} MiB, slimmed to {size(packages) >> 20} MiB")
 
 
