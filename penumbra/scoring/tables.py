@@ -40,6 +40,10 @@ class TableError(PenumbraError, ValueError):
     """A file that can't be read or written as a table of numbers, and where."""
 
 
+class TooLarge(TableError):
+    """More than is read at once, and how much may be. Quotes nothing of the file."""
+
+
 class Batch(NamedTuple):
     """Successive rows of a table, from row `first` on: what the model takes, NaN being missing, and what is kept."""
 
@@ -235,7 +239,7 @@ class _Csv(Source):
                 delimiters += line.count(self._delimiter)
                 if letters >= _LARGEST_ROW or delimiters >= _MOST_DELIMITERS:
                     most = f"{_LARGEST_ROW} characters, {_MOST_DELIMITERS} delimiters and {_MOST_LINES} lines"
-                    raise TableError(f"{self.path}, line {reader.line_num + 1}: a row must have less than {most}")
+                    raise TooLarge(f"{self.path}, line {reader.line_num + 1}: a row must have less than {most}")
                 yield line
 
         reader = csv.reader(lines(), delimiter=self._delimiter, strict=True)
@@ -302,7 +306,7 @@ class _Parquet(Source):
         rows = 0
         for piece in self._file.iter_batches(min(size, _DECODED_ROWS), columns=columns):
             if piece.nbytes > _DECODED_BYTES:
-                raise TableError(
+                raise TooLarge(
                     f"{self.path}: {len(piece)} rows take {piece.nbytes} bytes, at most {_DECODED_BYTES} may be"
                 )
             held, rows = [*held, piece], rows + len(piece)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penumbra.scoring.tables import TableError, opened
+from penumbra.scoring.tables import TableError, TooLarge, opened
 
 ROWS = 1000
 
@@ -65,7 +65,7 @@ def test_a_value_is_bounded(tmp_path: Path) -> None:
     """One that takes nearly nothing in its file."""
     path = written(tmp_path, a=[1.0] * ROWS, bomb=[bytes(2**26), *[b""] * (ROWS - 1)])
     assert path.stat().st_size < 100_000
-    with pytest.raises(TableError, match=r"256 rows take .* bytes, at most 33554432 may be"):
+    with pytest.raises(TooLarge, match=r"256 rows take .* bytes, at most 33554432 may be"):
         read(path, "bomb")
 
 
@@ -73,7 +73,7 @@ def test_a_word_that_is_repeated_is_bounded(tmp_path: Path) -> None:
     """It is in the file once, and in each row when it is decoded."""
     path = written(tmp_path, a=[1.0] * ROWS, word=["x" * 200_000] * ROWS)
     assert path.stat().st_size < 100_000
-    with pytest.raises(TableError, match=r"256 rows take .* bytes, at most 33554432 may be"):
+    with pytest.raises(TooLarge, match=r"256 rows take .* bytes, at most 33554432 may be"):
         read(path, "word")
 
 
