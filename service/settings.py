@@ -262,6 +262,10 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="How long a job and its result are kept after it was submitted.")
     ] = 168.0
     max_jobs: Annotated[int, Field(ge=1, description="Most jobs of one caller that are not done yet.")] = 100
+    max_kept_jobs: Annotated[
+        int, Field(ge=1, description="Most jobs of one caller that are kept, whether they are done or not.")
+    ] = 1000
+    max_job_rows: Annotated[int, Field(ge=1, description="Most rows of a job.")] = 2_000_000
     max_job_bytes: Annotated[int, Field(ge=1, description="Largest table of a job, as a file.")] = 256 * 2**20
     job_chunk_rows: Annotated[
         int,

@@ -81,6 +81,17 @@ def own_s3(tmp_path: Path) -> Iterator[ObjectServer]:
         yield running
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    (disk := tmp_path / "disk").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
 @pytest.fixture(scope="session")
 def kserve_python() -> Path:
     """Python with the KServe SDK, in an environment below this one's, which is made if it isn't there."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from penumbra import arrays
@@ -27,10 +27,21 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = (".parquet", ".pq")
 _BLOCK = 1 << 20
+# Bounds of a row of text: it is parsed at once, which holds the interpreter and takes many times its length in memory.
+_LARGEST_ROW = 1 << 20
+_MOST_DELIMITERS = 16_384
+_MOST_LINES = 4096
+# Rows of Parquet are decoded so many at a time, and looked at: a few bytes of a file can become any number of them.
+_DECODED_ROWS = 256
+_DECODED_BYTES = 1 << 25
 
 
 class TableError(PenumbraError, ValueError):
     """A file that can't be read or written as a table of numbers, and where."""
+
+
+class TooLarge(TableError):
+    """More than is read at once, and how much may be. Quotes nothing of the file."""
 
 
 class Batch(NamedTuple):
@@ -160,25 +171,28 @@ class _Csv(Source):
 
     def count(self) -> int:
         with self.path.open("rb") as file:
-            return max(0, sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b"")) - 1)
+            blocks = iter(lambda: file.read(_BLOCK), b"")
+            return max(0, sum(max(block.count(b"\n"), block.count(b"\r")) for block in blocks) - 1)
 
     def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
-        width = len(self.names)
         with self._reader() as reader:
             next(reader)
-            filled = filter(None, reader)  # lines with nothing on them are none
-            for _ in islice(filled, skip):
+            rows = self._of_width(reader)
+            for _ in islice(rows, skip):
                 pass
             first = skip
-            while lines := list(islice(filled, size)):
-                if any(len(line) != width for line in lines):
-                    number = next(number for number, line in enumerate(lines, first) if len(line) != width)
-                    raise TableError(
-                        f"{self.path}, row {number + 1}: has {len(lines[number - first])} values, expected {width}"
-                    )
+            while lines := list(islice(rows, size)):
                 kept = {name: self._column(lines, name) for name in keep}
                 yield Batch(first, self._numbers(lines, first, inputs), kept)
                 first += len(lines)
+
+    def _of_width(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """Rows with a value for each column. Others are refused before there are many of them in memory."""
+        width = len(self.names)
+        for number, line in enumerate(reader, 1):
+            if len(line) != width:
+                raise TableError(f"{self.path}, row {number}: has {len(line)} values, expected {width}")
+            yield line
 
     def _column(self, lines: list[list[str]], name: str) -> list[str]:
         return list(map(itemgetter(self.names.index(name)), lines))
@@ -208,11 +222,31 @@ class _Csv(Source):
     def _reader(self) -> Iterator[Iterator[list[str]]]:
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                yield iter(csv.reader(file, delimiter=self._delimiter, strict=True))
+                yield self._filled(file)
         except UnicodeDecodeError as error:
             raise TableError(f"{self.path} is not UTF-8: {error.reason} at byte {error.start}") from None
         except csv.Error as error:
             raise TableError(f"{self.path} can't be read as CSV: {error}") from None
+
+    def _filled(self, file: IO[str]) -> Iterator[list[str]]:
+        """Rows with something on them, each of bounded size with the empty lines before it."""
+        letters = delimiters = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal letters, delimiters
+            while line := file.readline(_LARGEST_ROW):
+                letters += max(len(line), _LARGEST_ROW // _MOST_LINES)
+                delimiters += line.count(self._delimiter)
+                if letters >= _LARGEST_ROW or delimiters >= _MOST_DELIMITERS:
+                    most = f"{_LARGEST_ROW} characters, {_MOST_DELIMITERS} delimiters and {_MOST_LINES} lines"
+                    raise TooLarge(f"{self.path}, line {reader.line_num + 1}: a row must have less than {most}")
+                yield line
+
+        reader = csv.reader(lines(), delimiter=self._delimiter, strict=True)
+        for row in reader:
+            if row:
+                letters = delimiters = 0
+                yield row
 
 
 class _Parquet(Source):
@@ -230,10 +264,10 @@ class _Parquet(Source):
             else:
                 store, self._place = pyarrow.fs.LocalFileSystem(), str(path)
             self._store = store
-            self._file = pq.ParquetFile(store.open_input_file(self._place))
+            self._file = pq.ParquetFile(store.open_input_file(self._place), pre_buffer=is_url(path))
+            self.names = list(self._file.schema_arrow.names)
         except (arrow.ArrowException, OSError, ValueError) as error:
             raise TableError(f"{path} can't be read as Parquet: {error}") from None
-        self.names = list(self._file.schema_arrow.names)
 
     def stamp(self) -> tuple[int, int]:
         found = self._store.get_file_info(self._place)
@@ -244,23 +278,51 @@ class _Parquet(Source):
 
     def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
         first = 0
-        for piece in self._file.iter_batches(batch_size=size):
-            if first >= skip:
-                yield self._batch(_arrow().Table.from_batches([piece]), first, inputs, keep)
-            first += len(piece)
+        with self._reading():
+            for table in self._tables(size, list(dict.fromkeys([*inputs, *keep]))):
+                if first >= skip:
+                    yield self._batch(table, first, inputs, keep)
+                first += len(table)
 
     def batch(self, first: int, size: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
         """So many rows from row `first` on, or what there is of them. Raises TableError."""
         groups: list[int] = []
         start = end = 0
+        columns = list(dict.fromkeys([*inputs, *keep]))
         for number in range(self._file.num_row_groups):
             after = end + self._file.metadata.row_group(number).num_rows
             if after > first and end < first + size:
                 start = start if groups else end
                 groups.append(number)
             end = after
-        table = self._file.read_row_groups(groups, columns=[*inputs, *keep])
-        return self._batch(table.slice(first - start, size).combine_chunks(), first, inputs, keep)
+        with self._reading():
+            table = self._file.read_row_groups(groups, columns=columns)
+            return self._batch(table.slice(first - start, size).combine_chunks(), first, inputs, keep)
+
+    def _tables(self, size: int, columns: Sequence[str]) -> Iterator[Any]:
+        """Tables of so many rows, the last one of fewer."""
+        from_batches = _arrow().Table.from_batches
+        held: list[Any] = []
+        rows = 0
+        for piece in self._file.iter_batches(min(size, _DECODED_ROWS), columns=columns):
+            if piece.nbytes > _DECODED_BYTES:
+                raise TooLarge(
+                    f"{self.path}: {len(piece)} rows take {piece.nbytes} bytes, at most {_DECODED_BYTES} may be"
+                )
+            held, rows = [*held, piece], rows + len(piece)
+            if rows >= size:
+                yield from_batches(held).slice(0, size).combine_chunks()
+                held, rows = from_batches(held).slice(size).to_batches(), rows - size
+        if rows:
+            yield from_batches(held).combine_chunks()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is wrong with a file as what is wrong with a table; also where it takes more memory than there is."""
+        try:
+            yield
+        except (_arrow().ArrowException, OSError) as error:
+            raise TableError(f"{self.path} can't be read as Parquet: {error}") from None
 
     def _batch(self, table: Any, first: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
         try:

@@ -10,9 +10,9 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
@@ -24,23 +24,24 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import APIRouter
 from fastapi import Path as PathParameter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, MalformedRangeHeader, RangeNotSatisfiable, Response
 
 from penumbra.schemas import JobDescription, JobList, SampleOptions
-from penumbra.scoring.tables import TableError, opened
+from penumbra.scoring.tables import TableError, TooLarge, is_parquet, opened
 from service.access.callers import Caller
 from service.api import decoding, strict_json
 from service.api.documentation import PROBLEMS
-from service.durable import files
+from service.durable import claims, files
 from service.durable.database import CANCELLED, DONE, RUNNING, WAITING, Database, Standing
+from service.durable.door import Door
 from service.durable.files import Asked, Folder
 from service.errors import (
     BodyTooLarge,
     Forbidden,
     InvalidRequest,
     NotApplicable,
-    QueueFull,
     UnknownJob,
     UnsupportedMedia,
 )
@@ -132,6 +133,7 @@ class _Desk:
 
     def __init__(self, settings: Settings, directory: Path, database: Database) -> None:
         self._settings, self._directory, self._database = settings, directory, database
+        self._door = Door(directory, database, settings.max_jobs, settings.max_kept_jobs)
 
     async def submit(self, request: Request) -> Response:
         """Takes a table, and the question about its rows.
@@ -143,32 +145,28 @@ class _Desk:
         caller: Caller = request.state.caller
         key = request.headers.get("idempotency-key")
         name = _named(caller, key)
-        job = await _aside(files.find, self._directory, name) or await self._taken(request, name)
-        try:
-            # Also of one that was there: who took it may have come no further. A second time does nothing.
+        job = await _aside(files.find, self._directory, name)
+        if job is None:
+            job = await self._taken(request, name)
+        else:
+            # Who took it may have come no further. A second time does nothing.
             await _aside(self._database.submit, job.id, caller.name)
-        except BaseException:
-            # With a key it can be asked for again, and may be another request's by now.
-            if key is None:
-                with anyio.CancelScope(shield=True):
-                    await _aside(job.remove)
-            raise
         described = await _aside(self._described, job)
         return JSONResponse(described, 202, {"Location": f"/v1/jobs/{job.id}"})
 
     async def _taken(self, request: Request, name: str) -> Folder:
-        """A table that comes in as a job of this name, which nobody works on yet."""
+        """A table that comes in as a job of this name, if it has one."""
         caller: Caller = request.state.caller
-        active = await _aside(self._database.active, caller.name)
-        if active >= self._settings.max_jobs:
-            raise QueueFull(f"{active} jobs of this caller are not done yet; that is as many as may be", 60)
-        folder = await _aside(files.coming, self._directory, uuid4().hex)
-        try:
-            return await self._accepted(request, folder, name)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await _aside(folder.remove)
-            raise
+        with self._door.held(caller.name):
+            # Most are refused before they are read.
+            await _aside(self._door.look, caller.name)
+            folder = await _aside(files.coming, self._directory, uuid4().hex)
+            try:
+                return await _aside(self._door.enter, folder, await self._read(request, folder), name)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await _aside(folder.remove)
+                raise
 
     async def list_jobs(self, request: Request) -> Response:
         """One's own jobs, the last one first."""
@@ -191,7 +189,7 @@ class _Desk:
         if described["state"] != DONE:
             raise NotApplicable(f"this job has no result: it is {described['state']}")
         kind = folder.asked().kind
-        return FileResponse(folder.result(kind), media_type=_MEDIA[kind], filename=f"{folder.id}{kind}")
+        return _Result(folder.result(kind), media_type=_MEDIA[kind], filename=f"{folder.id}{kind}")
 
     async def forget(self, request: Request, job: Name) -> Response:
         """Removes a job that has ended, and its files."""
@@ -219,12 +217,13 @@ class _Desk:
             raise UnknownJob("there is no such job any more") from None
 
     def _listed(self, owner: str) -> list[dict[str, Any]]:
-        own = [(_created(folder, owner), folder) for folder in files.folders(self._directory)]
-        own = sorted(((created, folder) for created, folder in own if created), key=itemgetter(0), reverse=True)
-        standings = self._database.standings([folder.id for _, folder in own])
-        return [_document(folder, standings[folder.id]) for _, folder in own if folder.id in standings]
+        told = []
+        for name, standing in self._database.of(owner).items():
+            with suppress(FileNotFoundError):  # removed just now
+                told.append(_document(Folder(self._directory / name), standing))
+        return told
 
-    async def _accepted(self, request: Request, folder: Folder, name: str) -> Folder:
+    async def _read(self, request: Request, folder: Folder) -> Asked:
         """Receives the table and settles the question, or raises what is wrong with them."""
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         inference: Inference = request.app.state.inference
@@ -247,8 +246,11 @@ class _Desk:
             rows = await _aside(_write_rows, fields["inputs"], model, self._settings, folder.table(kind))
         else:
             await _receive(request, self._settings.max_job_bytes, folder.table(kind))
-            rows = await _aside(_checked, folder.table(kind), model)
-        asked = Asked(
+            rows = await _aside(_checked, folder.table(kind), model, self._settings.max_job_bytes)
+        if rows > self._settings.max_job_rows:
+            place, most = "inputs" if as_json else "table", self._settings.max_job_rows
+            raise InvalidRequest([(place, f"has about {rows} rows; at most {most} may be: split it")])
+        return Asked(
             owner=caller.name,
             kind=kind,
             rows=rows,
@@ -256,12 +258,11 @@ class _Desk:
             created=time.time(),
             **settled,
         )
-        return await _aside(folder.accept, asked, self._directory, name)
 
 
 def _named(caller: Caller, key: str | None) -> str:
-    """What a job is called: always the same for one key of one caller, and never what another's is called."""
-    return uuid4().hex if key is None else hashlib.sha256(f"{caller.name}\n{key}".encode()).hexdigest()[:32]
+    """What a job is called: the same for one key of one caller, and never what another's is; without a key nothing."""
+    return "" if key is None else hashlib.sha256(f"{caller.name}\n{key}".encode()).hexdigest()[:32]
 
 
 def _settled(
@@ -335,11 +336,15 @@ def _write_rows(rows: Any, model: ServedModel, settings: Settings, path: Path) -
     return len(numbers)
 
 
-def _checked(path: Path, model: ServedModel) -> int:
+def _checked(path: Path, model: ServedModel, most_bytes: int) -> int:
     """About how many rows a table has. Raises InvalidRequest."""
+    if is_parquet(path):
+        claims.check(path, most_bytes)
     try:
         table = opened(path)
         rows = table.count()
+    except TooLarge as error:
+        raise InvalidRequest([("table", _said(error, path))]) from None
     except TableError as error:
         lacking = "needs pyarrow" in str(error)
         text = "can't be Parquet: this service lacks pyarrow, and takes CSV" if lacking else "can't be read in its form"
@@ -351,13 +356,21 @@ def _checked(path: Path, model: ServedModel) -> int:
     if missing:
         raise InvalidRequest([("table", f"has no column {', '.join(missing)}")])
     try:
-        empty = next(table.batches(1, names, []), None) is None
+        # Of Parquet a page may become any number of bytes: whoever works on jobs has bounds for that.
+        empty = not rows if is_parquet(path) else next(table.batches(1, names, []), None) is None
+    except TooLarge as error:
+        raise InvalidRequest([("table", _said(error, path))]) from None
     except TableError:
         raise InvalidRequest([("table", "has a first row that can't be read")]) from None
     if empty:
         raise InvalidRequest([("table", "has no rows")])
     # Lines are counted by their ends, which the last one may lack.
     return max(1, rows)
+
+
+def _said(error: TooLarge, path: Path) -> str:
+    """Without the place of a file of the service's own."""
+    return str(error).removeprefix(str(path)).lstrip(",: ")
 
 
 async def _received(request: Request, most: int) -> bytes:
@@ -402,13 +415,17 @@ def _document(folder: Folder, standing: Standing) -> dict[str, Any]:
     }
 
 
-def _created(folder: Folder, owner: str) -> float:
-    """When somebody submitted this job; 0 if it is another's, still on its way, or just removed."""
-    try:
-        asked = folder.asked()
-    except FileNotFoundError:
-        return 0.0
-    return asked.created if asked.owner == owner else 0.0
+class _Result(FileResponse):
+    """A file, and what is wrong with a header Range in the contract's form."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # as if it was not there: RFC 9110, 14.2
+        except RangeNotSatisfiable:
+            raise HTTPException(416, headers={"Content-Range": f"bytes */{file_size}"}) from None
 
 
 async def _aside(work: Callable[..., T], *arguments: Any) -> T:

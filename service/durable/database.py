@@ -20,6 +20,7 @@ from service.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 SERIALIZER = DBOSPortableJSONSerializer()
+_SQLITE = "sqlite:///"
 QUEUE = WORKFLOW = "score"
 # Of the steps that a job takes: a job that an earlier release began is gone on with as long as this stays.
 STEPS_VERSION = "1"
@@ -34,7 +35,8 @@ _STATES = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": FAILED,
     "CANCELLED": CANCELLED,
 }
-_ACTIVE = ["DELAYED", "ENQUEUED", "PENDING"]
+# SQLite takes no more than so many values in one question, by default 32,766.
+_AT_ONCE = 1000
 BUG = "an internal error; the log of `python -m service jobs` says which"
 
 
@@ -49,7 +51,13 @@ class Standing(NamedTuple):
 
 def url_of(directory: Path, database: str) -> str:
     """Where the database is: what a setting says, else a file beside the jobs."""
-    return database or f"sqlite:///{directory.resolve() / 'jobs.sqlite'}"
+    return database or f"{_SQLITE}{directory.resolve() / 'jobs.sqlite'}"
+
+
+def make_private(url: str) -> None:
+    """Makes the file of SQLite, if there is none, as one that nobody else may read."""
+    if url.startswith(_SQLITE):
+        Path(url.removeprefix(_SQLITE)).touch(mode=0o600)
 
 
 class Database:
@@ -78,17 +86,18 @@ class Database:
 
     def standings(self, names: list[str]) -> dict[str, Standing]:
         """How each of these jobs stands, of those that are known."""
-        if not names:
-            return {}
+        found = []
         with _told():
-            found = self._client().list_workflows(workflow_ids=names, load_input=False)
+            for first in range(0, len(names), _AT_ONCE):
+                some = names[first : first + _AT_ONCE]
+                found += self._client().list_workflows(workflow_ids=some, load_input=False)
         return {each.workflow_id: _standing(each.status, each.output) for each in found}
 
-    def active(self, owner: str) -> int:
-        """How many jobs of somebody's have not ended."""
+    def of(self, owner: str) -> dict[str, Standing]:
+        """How all of somebody's jobs stand, the last one first."""
         with _told():
-            user = _user(owner)
-            return len(self._client().list_workflows(user=user, status=_ACTIVE, load_input=False, load_output=False))
+            found = self._client().list_workflows(user=_user(owner), sort_desc=True, load_input=False)
+        return {each.workflow_id: _standing(each.status, each.output) for each in found}
 
     def cancel(self, name: str) -> None:
         """Stops a job before its next chunk, if it has not ended."""
@@ -109,6 +118,7 @@ class Database:
         with self._lock:
             if self._made is None:
                 # Whoever comes first makes the tables: jobs may be submitted before anybody works on them.
+                make_private(self._url)
                 DBOS.migrate(self._url)
                 self._made = DBOSClient(
                     system_database_url=self._url, serializer=SERIALIZER, retry_connection_errors=False

@@ -66,6 +66,23 @@ class Folder:
         done = Parts(self.result(kind)).done().values()
         return len(done), sum(rows for rows, _ in done)
 
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is on its way, or was left there."""
+        return self.home.name.endswith(_COMING)
+
+    def changed(self) -> float:
+        """When something last came into it, in seconds since 1970. Raises FileNotFoundError."""
+        return max(path.stat().st_mtime for path in (self.home, *self.home.iterdir()))
+
+    def tries(self, what: str) -> int:
+        """How often this has been begun in a row, now included: who begins it may be ended by it."""
+        file = self.home / "tries"
+        begun = file.read_text().splitlines() if file.exists() else []
+        count = begun.count(what) + 1
+        file.write_text("\n".join([what] * count))
+        return count
+
     def remove(self) -> None:
         """Forgets the job."""
         shutil.rmtree(self.home, ignore_errors=True)
@@ -92,7 +109,7 @@ class Folder:
 def coming(directory: Path, name: str) -> Folder:
     """A place for a job that is on its way; nobody sees it yet."""
     folder = Folder(directory / f"{name}{_COMING}")
-    folder.home.mkdir(parents=True)
+    folder.home.mkdir(mode=0o700, parents=True)
     return folder
 
 

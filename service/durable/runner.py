@@ -21,9 +21,20 @@ from typing import IO
 from dbos import DBOS, error
 from sqlalchemy.exc import SQLAlchemyError
 
+from service import memory
 from service.app import create_app
 from service.durable import files
-from service.durable.database import QUEUE, RUNNING, SERIALIZER, STEPS_VERSION, WAITING, Database, url_of
+from service.durable.database import (
+    QUEUE,
+    RUNNING,
+    SERIALIZER,
+    STEPS_VERSION,
+    WAITING,
+    Database,
+    make_private,
+    url_of,
+)
+from service.durable.files import Folder
 from service.durable.inside import inside
 from service.durable.work import define
 from service.errors import Unavailable
@@ -32,6 +43,10 @@ from service.telemetry import logs
 
 _LOOK_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
+# Nothing has come of a table for so long: whoever received it was ended.
+_LEFT_SECONDS = 3600.0
+# Memory for a job's tables, besides what the process takes by itself: so much, or so many times the largest table.
+_LEAST_ROOM, _TABLES = 4 << 30, 8
 _COMPLAINT = "python -m service jobs: error: "
 # What others should not have to wait for.
 _LAST = 19
@@ -55,9 +70,11 @@ def run(settings: Settings) -> int:
             define(client, directory)
             database = Database(url)
             try:
+                make_private(url)
                 _launch(url)
             except (SQLAlchemyError, error.DBOSException, OSError) as failure:
                 sys.exit(f"{_COMPLAINT}--jobs-database (or PENUMBRA_JOBS_DATABASE): {type(failure).__name__}")
+            memory.bound(max(_LEAST_ROOM, _TABLES * settings.max_job_bytes))
             logger.info("working on the jobs in %s", directory)
             while not stop.wait(_SWEEP_SECONDS):
                 sweep(directory, database, settings.jobs_keep_hours * 3600, time.time())
@@ -68,9 +85,9 @@ def run(settings: Settings) -> int:
 
 
 def sweep(directory: Path, database: Database, seconds: float, now: float) -> None:
-    """Removes the jobs that came so long ago, and are not worked on any more."""
+    """Removes the jobs that came so long ago, and are not worked on any more; and what came half, an hour ago."""
     try:
-        old = [folder for folder in files.folders(directory) if now - folder.home.stat().st_mtime > seconds]
+        old = [folder for folder in files.folders(directory) if _is_old(folder, seconds, now)]
         standings = database.standings([folder.id for folder in old])
         for folder in old:
             found = standings.get(folder.id)
@@ -81,6 +98,12 @@ def sweep(directory: Path, database: Database, seconds: float, now: float) -> No
                 logger.info("job %s was kept long enough", folder.id)
     except (OSError, Unavailable) as failure:
         logger.warning("old jobs could not be removed: %s", failure)
+
+
+def _is_old(folder: Folder, seconds: float, now: float) -> bool:
+    if folder.is_coming:
+        return now - folder.changed() > min(seconds, _LEFT_SECONDS)
+    return now - folder.home.stat().st_mtime > seconds
 
 
 def _launch(url: str) -> None:

@@ -23,6 +23,9 @@ from service.durable import files
 from service.durable.database import WORKFLOW
 from service.durable.files import Folder
 
+# More than anybody restarts a worker in the time of a chunk.
+_MOST_TRIES = 5
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,7 +102,7 @@ def define(client: Client, directory: Path) -> None:
 
         number = rows = 0
         while True:
-            done = _step(folder, "chunk", partial(chunk, number))
+            done = _step(folder, "chunk", partial(chunk, number), number)
             if "error" in done:
                 return done
             if not done["rows"]:
@@ -111,12 +114,19 @@ def define(client: Client, directory: Path) -> None:
         return done if "error" in done else {"rows": rows, "chunks": number}
 
 
-def _step(folder: Folder, name: str, take: Callable[[], int | None]) -> dict[str, Any]:
-    """A step that ends well even where the job can't be done: what is wrong with a table is for ever."""
+def _step(folder: Folder, name: str, take: Callable[[], int | None], number: int = 0) -> dict[str, Any]:
+    """A step that ends well even where the job can't be done: what is wrong with a table is for ever.
+
+    So is what ended the process each time that it was begun: others wait.
+    """
 
     def taken() -> dict[str, Any]:
+        if folder.tries(f"{name} {number}") > _MOST_TRIES:
+            return {"error": f"{name} {number} was begun {_MOST_TRIES} times, and the process ended each time"}
         try:
             return {"rows": take()}
+        except MemoryError:
+            return {"error": "it takes more memory than a job may"}
         except (PenumbraError, OSError) as error:
             # It is about files of the service's own, whose places are nobody's business.
             return {"error": str(error).replace(f"{folder.home}/", "")}

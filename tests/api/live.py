@@ -62,6 +62,14 @@ class Server:
         """Everything that the process has printed so far."""
         return "".join(self._lines)
 
+    @property
+    def peak(self) -> int:
+        """The most memory that its processes had so far, bytes."""
+        first = self._process.pid
+        others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in (first, *others))
+        return 1024 * sum(int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+)", status))
+
     def stop(self) -> None:
         """Asks the process to end, as an operator would, and checks that it calls that a success. Can be repeated.
 

@@ -42,12 +42,13 @@ CHECKS: dict[int, Check] = {
         "20,000 invalid rows: under 4 KB", (_API + "test_refused.py::test_thousands_of_bad_rows_get_a_short_answer",)
     ),
     10: Check(
-        "200 MB by length and in chunks: 413, memory as before",
-        (_API + "test_refused.py::test_a_body_that_grows_too_large_is_cut_off",),
+        "200 MB by length and in chunks, a table that is one line: 413, 422, memory as before",
+        (_API + "test_refused.py::test_a_body_that_grows_too_large_is_cut_off", "tests/durable/test_bounds.py"),
         measures.large_bodies,
     ),
     11: Check(
-        "a bomb of gzip: 415, or bounded", (_API + "test_refused.py::test_compressed_bodies_are_415_and_not_inflated",)
+        "a bomb of gzip, of Parquet: 415, 422, or bounded",
+        (_API + "test_refused.py::test_compressed_bodies_are_415_and_not_inflated", "tests/client/test_tables.py"),
     ),
     12: Check(
         "rows × samples over the limit: 422 before anything is made",

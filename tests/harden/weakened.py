@@ -43,6 +43,7 @@ class Weakening(NamedTuple):
 
 _GUARD, _BATCHING, _RECEIVING = "service/api/guard.py", "service/batching.py", "service/receiving.py"
 _SUPERVISOR, _REPOSITORY = "service/supervisor.py", "models/repository.py"
+_TABLES = "penumbra/scoring/tables.py"
 
 WEAKENINGS = (
     Weakening(
@@ -142,6 +143,30 @@ WEAKENINGS = (
         'if self._encoding() != b"identity":',
         "if False:",
         "tests/api/test_refused.py::test_compressed_bodies_are_415_and_not_inflated",
+    ),
+    Weakening(
+        10,
+        "a row of a table may be of any length",
+        _TABLES,
+        "if letters >= _LARGEST_ROW or",
+        "if False and",
+        "tests/client/test_tables.py::test_a_row_of_text_is_bounded",
+    ),
+    Weakening(
+        11,
+        "Parquet is decoded whatever it takes",
+        _TABLES,
+        "if piece.nbytes > _DECODED_BYTES:",
+        "if False:",
+        "tests/client/test_tables.py::test_a_word_that_is_repeated_is_bounded",
+    ),
+    Weakening(
+        11,
+        "what Parquet says of its size is not looked at",
+        "service/durable/claims.py",
+        "if max(sizes, default=0) > most_bytes:",
+        "if False:",
+        "tests/durable/test_bounds.py::test_too_much_is_refused",
     ),
     Weakening(
         12,
