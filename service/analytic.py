@@ -16,7 +16,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from models.architecture import VARIANCE_FLOOR, RegressionHead
-from models.features import Float32, Float64, InvalidRows
+from models.features import Float32, Float64
 from service.engine import moments, uncertainty
 from service.engine.evaluation import Piece, runs
 from service.engine.moments import Moments
@@ -67,9 +67,7 @@ class Analytic(Job):
         mean, covariance = moments.rows_of([self._moments.of(row) for row in rows[some]])
         finite = torch.isfinite(mean).all(dim=1) & torch.isfinite(covariance).all(dim=2).all(dim=1)
         if not bool(finite.all()):
-            row = some.start + int((~finite).nonzero()[0])
-            message = "is so far from the training data that the network overflows"
-            self.failure = InvalidRows([(f"inputs[{row}]", message)])
+            self.overflows(some.start + int((~finite).nonzero()[0]))
             return
         assert self.sampling is not None, "a prediction has no moments. This is a bug."
         classes = self.model.manifest.task == "classification"

@@ -9,6 +9,7 @@ networks, models or HTTP.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -22,13 +23,16 @@ from service.errors import CallerGone, DeadlineExceeded, MemoryShort, ShuttingDo
 from service.fairness import Line, Shares
 from service.turns import Clock, Turn, Turns
 
+logger = logging.getLogger(__name__)
+
 # Up to here (estimated) a request is evaluated on the event loop.
 SMALL_SECONDS = 0.0005
 # What the event loop computes at once before it looks at its connections again.
 COMPANY_SECONDS = 0.002
 # Turns of the event loop that company may take to gather.
 _MOST_TURNS = 8
-# How often callers who hung up are looked for: less often among many, for which a look takes longer.
+# How often requests are looked for whose caller hung up or whose deadline passed: less often among many, for which a
+# look takes longer.
 SWEEP_SECONDS, _SWEEP_SECONDS_EACH = 0.05, 0.0002
 # Memory that is short is not soon plenty.
 _MEMORY_RETRY = 5
@@ -142,25 +146,14 @@ class Batcher:
         now = self._clock()
         entry = _Admitted(job, seconds, loop.create_future(), now, now + patience, gone, caller)
         self._admitted.add(entry)
-        if seconds <= SMALL_SECONDS:
-            self._small.put(caller, entry)
-            self._small_seconds += seconds
-            if not self._flushing:
-                self._flushing = True
-                loop.call_soon(self._look, loop, self._small.length, 0)
-        else:
-            entry.turn = Turn(
-                job.stages([job], self.threads),
-                seconds,
-                entry.deadline,
-                lambda failure: self._done_elsewhere(loop, entry, failure),
-                caller,
-            )
-            self._turns.put(entry.turn)
-        if not self._sweeping:
-            self._sweeping = True
-            self._sweep_later(loop)
         try:
+            if seconds <= SMALL_SECONDS:
+                self._put_small(loop, entry)
+            else:
+                self._put_large(loop, entry)
+            if not self._sweeping:
+                self._sweeping = True
+                self._sweep_later(loop)
             return await entry.answer
         finally:
             # Reached early when the caller is cancelled: what has not begun is dropped.
@@ -211,6 +204,22 @@ class Batcher:
         if self._memory_short():
             raise MemoryShort("memory is short: nothing large is taken for now", _MEMORY_RETRY)
 
+    def _put_small(self, loop: asyncio.AbstractEventLoop, entry: _Admitted) -> None:
+        self._small.put(entry.caller, entry)
+        self._small_seconds += entry.seconds
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._look, loop, self._small.length, 0)
+
+    def _put_large(self, loop: asyncio.AbstractEventLoop, entry: _Admitted) -> None:
+        def done(failure: Exception | None) -> None:
+            with suppress(RuntimeError):  # the event loop has ended: nobody waits for the answer any more
+                loop.call_soon_threadsafe(self._settle_turn, entry, failure)
+
+        stages = entry.job.stages([entry.job], self.threads)
+        entry.turn = Turn(stages, entry.seconds, entry.deadline, done, entry.caller)
+        self._turns.put(entry.turn)
+
     def _look(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
         """Evaluates once a turn of the event loop has brought nobody new, or enough.
 
@@ -220,10 +229,12 @@ class Batcher:
         if arrived > seen and turns < _MOST_TURNS and self._small_seconds < COMPANY_SECONDS:
             loop.call_soon(self._look, loop, arrived, turns + 1)
             return
-        self._flush()
-        self._flushing = self._small.length > 0
-        if self._flushing:
-            loop.call_soon(self._look, loop, self._small.length, 0)
+        try:
+            self._flush()
+        finally:
+            self._flushing = self._small.length > 0
+            if self._flushing:
+                loop.call_soon(self._look, loop, self._small.length, 0)
 
     def _flush(self) -> None:
         """Evaluates small requests, up to a few milliseconds of work; callers take turns."""
@@ -239,7 +250,11 @@ class Batcher:
                 continue
             seconds += entry.seconds
             self._small.charge(entry.caller, entry.seconds)
-            key = entry.job.company
+            try:
+                key = entry.job.company
+            except Exception as error:  # noqa: BLE001 - whatever it is, the request that caused it gets it
+                self._settle(entry, now, error)
+                continue
             companies.setdefault(id(entry) if key is None else key, []).append(entry)
         for company in companies.values():
             self._evaluate(company)
@@ -252,6 +267,7 @@ class Batcher:
             for stage in jobs[0].stages(jobs, 1):
                 for piece in stage:
                     piece(self._workspace)
+            well = [entry for entry in company if entry.job.failure is None]
         except Exception as error:  # noqa: BLE001 - one bad request must not fail its company
             if len(company) == 1:
                 self._settle(company[0], began, error)
@@ -260,24 +276,26 @@ class Batcher:
                 self._evaluate([entry])
             return
         self.companies += 1
-        well = [entry for entry in company if entry.job.failure is None]
         if well:
-            waits = [began - entry.arrived for entry in well]
-            self._observe([entry.job for entry in well], waits, self._clock() - began)
+            self._tell(well, began)
         for entry in company:
             self._settle(entry, began, entry.job.failure)
 
-    def _done_elsewhere(self, loop: asyncio.AbstractEventLoop, entry: _Admitted, failure: Exception | None) -> None:
-        """Hands the outcome of an engine thread to the event loop."""
-        with suppress(RuntimeError):  # the event loop has ended: nobody waits for the answer any more
-            loop.call_soon_threadsafe(self._settle_turn, entry, failure)
+    def _tell(self, company: Sequence[_Admitted], began: float) -> None:
+        """Tells the observer, whose mistakes are nobody's answer."""
+        try:
+            waits = [began - entry.arrived for entry in company]
+            self._observe([entry.job for entry in company], waits, self._clock() - began)
+        except Exception:
+            logger.exception("an evaluation was not observed; please report this")
 
     def _settle_turn(self, entry: _Admitted, failure: Exception | None) -> None:
+        """Takes the outcome of an engine thread."""
         started = entry.turn.started if entry.turn else None
         began = self._clock() if started is None else started
         failure = failure or entry.job.failure
         if failure is None and not entry.answer.done():
-            self._observe([entry.job], [began - entry.arrived], self._clock() - began)
+            self._tell([entry], began)
         self._settle(entry, began, failure)
 
     def _settle(self, entry: _Admitted, began: float, failure: Exception | None) -> None:
@@ -288,17 +306,32 @@ class Batcher:
             entry.answer.set_result(Timings(began - entry.arrived, self._clock() - began))
         else:
             self.expired += isinstance(failure, DeadlineExceeded)
+            self.abandoned += isinstance(failure, CallerGone)
             entry.answer.set_exception(failure)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Drops what nobody waits for."""
-        for entry in [entry for entry in self._admitted if not entry.answer.done() and entry.gone()]:
-            self.abandoned += 1
-            entry.answer.set_exception(CallerGone("the caller hung up"))
-            self._forget(entry)
-        self._sweeping = bool(self._admitted)
-        if self._sweeping:
-            self._sweep_later(loop)
+        """Takes out what nobody waits for any more, and what is too late to begin."""
+        try:
+            now = self._clock()
+            for entry in list(self._admitted):
+                if not entry.answer.done() and (failure := self._lost(entry, now)) is not None:
+                    self._settle(entry, now, failure)
+                    self._forget(entry)
+        finally:
+            self._sweeping = bool(self._admitted)
+            if self._sweeping:
+                self._sweep_later(loop)
+
+    def _lost(self, entry: _Admitted, now: float) -> Exception | None:
+        """Why a request will not be answered any more; None if it may be."""
+        try:
+            if entry.gone():
+                return CallerGone("the caller hung up")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request that caused it gets it
+            return error
+        # Its turn, at which deadlines are looked at, may be a long time coming.
+        late = now > entry.deadline and (entry.turn is None or self._turns.withdraw(entry.turn))
+        return DeadlineExceeded() if late else None
 
     def _sweep_later(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(SWEEP_SECONDS + _SWEEP_SECONDS_EACH * len(self._admitted), self._sweep, loop)

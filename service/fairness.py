@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from service.errors import QueueFull, ShareExceeded
 
@@ -25,32 +24,20 @@ _FREE = 1 / 8
 _MOST_REMEMBERED = 1024
 
 
-class Order(Protocol[Item]):
-    """Items of one caller, and which of them is next; a deque is one."""
-
-    def __len__(self) -> int: ...
-
-    def append(self, item: Item, /) -> None:
-        """One more."""
-
-    def popleft(self) -> Item:
-        """The next one; there must be one."""
-
-
 class _Own(Generic[Item]):
     """What one caller has in line, and the seconds of work that it has been given, or might have been."""
 
     __slots__ = ("given", "items")
 
-    def __init__(self, given: float, items: Order[Item]) -> None:
-        self.given, self.items = given, items
+    def __init__(self, given: float) -> None:
+        self.given = given
+        self.items: deque[Item] = deque()
 
 
 class Line(Generic[Item]):
     """Items of several callers, so many as `length` says: each caller's in their order, callers by turns."""
 
-    def __init__(self, order: Callable[[], Order[Item]] = deque) -> None:
-        self._order = order
+    def __init__(self) -> None:
         self._owners: dict[str, _Own[Item]] = {}
         # Owners of items, by what they had been given when they were put here; equals by how long they have waited.
         self._next: list[tuple[float, int, _Own[Item]]] = []
@@ -58,12 +45,12 @@ class Line(Generic[Item]):
         self._now, self.length = 0.0, 0  # what the last one whose turn it was had been given
 
     def put(self, caller: str, item: Item) -> None:
-        """Puts an item among its caller's: at their end, where they have no other order."""
+        """Puts an item behind its caller's others."""
         owner = self._owners.get(caller)
         if owner is None:
             if len(self._owners) >= _MOST_REMEMBERED:
                 self._forget()
-            owner = self._owners[caller] = _Own(self._now, self._order())
+            owner = self._owners[caller] = _Own(self._now)
         if not owner.items:
             if owner.given < self._now:
                 owner.given = self._now
@@ -85,6 +72,16 @@ class Line(Generic[Item]):
             heappop(self._next)
         elif several:
             heapreplace(self._next, (owner.given, next(self._number), owner))
+        return item
+
+    def take_back(self, caller: str) -> Item:
+        """Takes the item out that this caller put in last; there must be one."""
+        owner = self._owners[caller]
+        item = owner.items.pop()
+        self.length -= 1
+        if not owner.items:
+            self._next = [entry for entry in self._next if entry[2] is not owner]
+            heapify(self._next)
         return item
 
     def charge(self, caller: str, seconds: float) -> None:

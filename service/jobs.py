@@ -6,6 +6,7 @@ Neither changes a bit of what each would get alone. Knows nothing of queues or H
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +32,8 @@ from service.served import ServedModel
 
 # Numbers that one piece of summarising reads: some ten milliseconds' work.
 SUMMARY_NUMBERS = 1 << 17
+# Pieces of one job may fail it on several threads at once.
+_failing = threading.Lock()
 
 
 class Sampling(NamedTuple):
@@ -87,7 +90,8 @@ class Job:
 
     `networks` are asked, each cut as in `cuts`: one, or members that take turns at the samples. A block is a job that
     continues another: `earlier` are the outputs [samples, rows, width] of the samples before its own, and it answers
-    for all of them, which it leaves in `outputs`; one that ends where they do only says what they say.
+    for all of them, which it leaves in `outputs`; one that ends where they do only says what they say. `overflow` is
+    the row for which it failed, where the network overflows.
     """
 
     model: ServedModel
@@ -97,6 +101,7 @@ class Job:
     sampling: Sampling | None = None
     cache: MaskCache | None = None
     failure: Exception | None = None
+    overflow: int | None = None
     # Parts of the answer by their first row: a large job is summarised in several pieces.
     parts: dict[int, Answer] = field(default_factory=dict)
     earlier: Float32 | None = None
@@ -110,6 +115,14 @@ class Job:
         committee, done = self.sampling.committee, len(earlier)
         own = committee._replace(samples=end - done, first_sample=committee.first_sample + done)
         return replace(self, sampling=self.sampling._replace(committee=own), parts={}, earlier=earlier)
+
+    def overflows(self, row: int) -> None:
+        """Fails it for this row, unless it has for one before: pieces may end in any order."""
+        with _failing:
+            if self.overflow is None or row < self.overflow:
+                self.overflow = row
+                message = "is so far from the training data that the network overflows"
+                self.failure = InvalidRows([(f"inputs[{row}]", message)])
 
     @property
     def committee(self) -> Committee | None:
@@ -227,10 +240,8 @@ def _conclude(group: Sequence[Job], outputs: Float32, some: slice, workspace: Wo
     part, rows = outputs[:, some], len(group[0].rows)
     if not np.isfinite(part).all():
         bad = some.start + np.unique(np.argwhere(~np.isfinite(part))[:, 1])
-        message = "is so far from the training data that the network overflows"
         for place in np.unique(bad // rows):
-            row = int(bad[bad // rows == place][0] % rows)
-            group[place].failure = InvalidRows([(f"inputs[{row}]", message)])
+            group[place].overflows(int(bad[bad // rows == place][0] % rows))
         healthy = [place for place, job in enumerate(group) if job.failure is None]
         if len(group) > 1 and healthy:
             kept = outputs.reshape(len(outputs), len(group), rows, -1)[:, healthy]

@@ -95,6 +95,57 @@ async def test_one_bad_job_does_not_fail_its_company(batcher: Batcher) -> None:
     assert batcher.computed == 2
 
 
+class Nameless(Small):
+    """A job of which nobody knows whom it can share an evaluation with."""
+
+    @property
+    def company(self) -> Any:
+        """Not told."""
+        raise LookupError(self.name)
+
+    @company.setter
+    def company(self, _: Any) -> None:
+        pass
+
+
+async def test_a_job_that_cannot_be_placed_fails_alone(batcher: Batcher) -> None:
+    """Those who came with it, and those who come later, are answered."""
+    async with asyncio.timeout(HANG):
+        outcomes = await run(batcher, Small("before"), Nameless("nameless"), Small("after"))
+        assert [isinstance(outcome, LookupError) for outcome in outcomes] == [False, True, False]
+        await batcher.run(Small("later"), HANG)
+    assert (batcher.computed, batcher.admitted) == (3, 0)
+
+
+async def test_a_mistake_of_the_observer_is_nobodys_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Small and large requests are answered all the same, and it is in the log."""
+
+    def observe(*_: object) -> None:
+        raise ZeroDivisionError
+
+    batcher = Batcher(threads=1, max_queue=9, observe=observe)
+    async with asyncio.timeout(HANG):
+        await batcher.run(Small("first"), HANG)
+        await batcher.run(Work(), HANG)
+        await batcher.run(Small("second"), HANG)
+    assert (batcher.computed, batcher.admitted) == (3, 0)
+    assert [record.message for record in caplog.records] == ["an evaluation was not observed; please report this"] * 3
+    await asyncio.to_thread(batcher.close)
+
+
+async def test_a_caller_whom_nobody_can_look_for_fails_alone() -> None:
+    """Callers who hung up are still looked for afterwards."""
+
+    def lost() -> bool:
+        raise ConnectionError
+
+    async with held_queue() as queue, asyncio.timeout(HANG):
+        with pytest.raises(ConnectionError):
+            await (await queue.put(Work(), gone=lost))
+        with pytest.raises(CallerGone):
+            await (await queue.put(Work(), gone=lambda: True))
+
+
 async def test_a_small_request_that_is_late_is_not_computed() -> None:
     """The deadline is looked at when the evaluation begins."""
     clock = HandClock()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -180,6 +182,68 @@ async def test_a_deadline_that_passes_in_the_queue_is_never_computed() -> None:
         assert late.done == []
         assert patient.done == ["only"]
         assert (queue.batcher.computed, queue.batcher.expired) == (2, 1)
+
+
+async def test_who_is_late_is_told_before_its_turn_comes() -> None:
+    """Behind others, however long they go on, a late request is told within a sweep, and its place is free again."""
+    async with held_queue(max_queue=2) as queue, asyncio.timeout(HANG):
+        late, following = Work(), Work()
+        hurried = await queue.put(late, patience=5.0)
+        queue.clock.now += 5.001
+        with pytest.raises(DeadlineExceeded):
+            await hurried
+        patient = await queue.put(following)
+        assert not queue.holder.done
+        queue.holder.go.set()
+        await patient
+        assert (late.done, following.done) == ([], ["only"])
+        assert (queue.batcher.computed, queue.batcher.expired, queue.batcher.refused) == (2, 1, 0)
+
+
+async def test_what_has_begun_is_not_late() -> None:
+    """A sweep leaves it alone: here one finds another request that is."""
+    async with held_queue() as queue, asyncio.timeout(HANG):
+        begun = await queue.put(slow := Work(["first"], ["second"], held="first"), patience=5.0)
+        queue.holder.go.set()
+        assert await asyncio.to_thread(slow.begun.wait, HANG)
+        late = await queue.put(Work(), patience=5.0)
+        queue.clock.now += 5.001
+        with pytest.raises(DeadlineExceeded):
+            await late
+        slow.go.set()
+        await begun
+        assert slow.done == ["first", "second"]
+
+
+async def test_nothing_is_kept_of_who_left() -> None:
+    """Requests that were abandoned, with their rows, are not in line until others are done."""
+    async with held_queue() as queue:
+        waiting = await queue.put(Work())
+        left: list[weakref.ref[Work]] = []
+        for _ in range(20):
+            work = Work(seconds=100.0)
+            left.append(weakref.ref(work))
+            task = asyncio.create_task(queue.batcher.run(work, HANG))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            del work, task
+        gc.collect()
+        assert [there for each in left if (there := each()) is not None] == []
+        assert not waiting.done()
+
+
+async def test_nothing_is_kept_of_what_is_done() -> None:
+    """An engine thread that waits for work has forgotten the last one."""
+    batcher = Batcher(threads=1, max_queue=9)
+    work = Work()
+    there = weakref.ref(work)
+    await batcher.run(work, HANG)
+    del work
+    while there() is not None:
+        await asyncio.sleep(0)
+        gc.collect()
+    await asyncio.to_thread(batcher.close)
 
 
 async def test_a_turn_that_comes_in_time_is_served() -> None:

@@ -293,8 +293,8 @@ WEAKENINGS = (
         18,
         "first come, first served",
         "service/turns.py",
-        "self._waiting.put(turn.caller, turn)",
-        'self._waiting.put("", turn)',
+        "own = self._callers.get(turn.caller)\n            if own is None:",
+        'turn.caller = ""\n            own = self._callers.get("")\n            if own is None:',
         "tests/api/test_fair.py::test_on_the_engine_threads_a_flood_is_one_turn_among_two",
     ),
     Weakening(
@@ -312,13 +312,14 @@ WEAKENINGS = (
         "if now > turn.deadline:",
         "if False:",
         "tests/api/test_queue.py::test_a_deadline_that_passes_in_the_queue_is_never_computed",
+        also=((_BATCHING, "late = now > entry.deadline and", "late = False and"),),
     ),
     Weakening(
         21,
         "nobody looks who has hung up",
         _BATCHING,
-        "if not entry.answer.done() and entry.gone()]",
-        "if False]",
+        "if entry.gone():",
+        "if False:",
         "tests/api/test_company.py::test_a_caller_who_hung_up_is_not_computed_for",
     ),
     Weakening(

@@ -5,6 +5,7 @@ Works are done in pieces of a second, on one core.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,52 +20,54 @@ LENGTHS = st.integers(1, 8)
 ARRIVALS = st.lists(st.tuples(st.integers(0, 30), LENGTHS), min_size=1, max_size=12).map(sorted)
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
-    """A work, and what is left of it."""
+    """A work, what it was thought to take, and what is left of it."""
 
     number: int
-    left: int
-    sharing: ProcessorSharing
-    end: float = 0.0
-
-    @property
-    def late(self) -> bool:
-        """See `sojourns.Work`."""
-        return self.end <= self.sharing.now
+    length: int
+    seconds: float
+    spent: float = 0.0
+    place: tuple[float, int] = (0.0, 0)
 
 
 def done(
     arrivals: Sequence[tuple[int, int]], estimates: Sequence[float]
 ) -> tuple[list[int], list[tuple[int, set[int]]]]:
     """When each work is done; and which one had each piece, with those that were late and waited then."""
-    sharing, line = ProcessorSharing(), Sojourns[Work]()
-    works = [Work(number, length, sharing) for number, (_, length) in enumerate(arrivals)]
-    coming, now, ends, order = list(works), 0, [0] * len(works), []
-    while coming or len(line):
+    line, sharing = Sojourns[Work](), ProcessorSharing()
+    coming = deque(Work(number, length, estimates[number]) for number, (_, length) in enumerate(arrivals))
+    waiting: set[Work] = set()
+    now, ends, order = 0, [0] * len(arrivals), []
+    while coming or waiting:
         while coming and arrivals[coming[0].number][0] <= now:
-            work = coming.pop(0)
-            work.end = sharing.join(estimates[work.number])
-            line.append(work)
+            work = coming.popleft()
+            line.join(work)
+            waiting.add(work)
+            assert work.place[0] == sharing.join(work.seconds)
         now += 1
-        if not len(line):
+        if not waiting:
             continue
-        work = line.popleft()
-        order.append((work.number, {late.number for late in line._late if late is not None}))
-        work.left -= 1
-        sharing.give(1.0)
-        if work.left:
-            line.append(work)
+        work = line.take()
+        waiting.remove(work)
+        order.append((work.number, {late.number for late in waiting if late.place[0] <= sharing.now}))
+        work.spent += 1.0
+        for clock in (line, sharing):
+            clock.give(1.0)
+        if work.spent < work.length:
+            line.put(work)
+            waiting.add(work)
         else:
             ends[work.number] = now
-            length = arrivals[work.number][1]
-            sharing.leave(work.end, work.end - estimates[work.number] + length)
+            line.leave(work)
+            sharing.leave(work.place[0], work.place[0] - work.seconds + work.length)
+    assert line.unfinished == 0
     return ends, order
 
 
-def by_turns(arrivals: Sequence[tuple[int, int]]) -> list[Fraction]:
-    """When each would be done if all that are there shared the core evenly at every moment: the slow way."""
-    left = [Fraction(length) for _, length in arrivals]
+def by_turns(arrivals: Sequence[tuple[int, int]], cores: int = 1) -> list[Fraction]:
+    """When each would be done if all that are there shared the cores evenly at every moment: the slow way."""
+    left = [Fraction(length, cores) for _, length in arrivals]
     ends, now = [Fraction(0)] * len(arrivals), Fraction(0)
     while any(left):
         there = [number for number, (came, _) in enumerate(arrivals) if came <= now and left[number]]
@@ -127,3 +130,22 @@ def test_who_was_thought_long_leaves_nothing_behind() -> None:
         sharing.give(1.0)
         sharing.leave(end, end - 2.0)
     assert len(sharing._ends) <= 1
+
+
+@given(ARRIVALS, st.data())
+def test_who_is_withdrawn_is_gone_and_nobody_else(arrivals: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Whether it is late or not."""
+    works = [Work(number, length, length) for number, (_, length) in enumerate(arrivals)]
+    line = Sojourns[Work]()
+    for work in works:
+        line.join(work)
+    line.give(data.draw(st.floats(0.0, 100.0)))
+    if data.draw(st.booleans()):  # those that are late are then told from the others
+        line.put(line.take())
+    leaving = data.draw(st.sets(st.sampled_from(works)))
+    for work in leaving:
+        line.withdraw(work)
+        line.leave(work)
+    staying = [line.take() for _ in range(len(works) - len(leaving))]
+    assert line.unfinished == len(staying)
+    assert set(staying) == set(works) - leaving
