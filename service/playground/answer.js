@@ -46,9 +46,9 @@ export class AnswerView {
     const { kind, lower, upper } = answer.interval;
     const [low, high] = [at(lower), at(upper)];
     const [from, to] = spread == null ? [number(low), number(high)] : [pair(low ?? 0, std)[0], pair(high ?? 0, std)[0]];
-    const holds = { predictive: "of observations should lie between", conformal: "of observations lie (conformally calibrated) between", epistemic: "of the networks’ means lie between" }[kind];
+    const holds = { predictive: "of observations should lie between", conformal: "of observations lie between", epistemic: "of the networks’ means lie between" }[kind];
     const nothing = kind === "conformal" ? `Calibration had too few rows for an interval of ${percent(summary.interval)}.` : "One network alone has no spread.";
-    const interval = low == null || high == null ? nothing : `${percent(summary.interval)} ${holds} ${from} and ${to}.`;
+    const interval = low == null || high == null ? nothing : `${percent(summary.interval)} ${holds} ${from} and ${to}${kind === "conformal" ? " (conformally calibrated)" : ""}.`;
     this.sentence = `${name}: ${value}${spread ? ` plus or minus ${spread}` : ""}${units ? ` ${units}` : ""}. ${interval}`;
     this.brief = spread ? `${value} ± ${spread}` : value;
     fill(this.head,
@@ -95,7 +95,7 @@ export class AnswerView {
       title: "Where the doubt comes from", whole: `${number(answer.predictive_entropy[0])} of ${number(most)} nats`, unit: "nats",
       parts: [
         { kind: "epistemic", name: "Mutual information", value: mutual, share: (mutual ?? 0) / most, meaning: "the networks disagree" },
-        { kind: "aleatoric", name: "Expected entropy", value: expected, share: expected / most, meaning: "each of them is unsure" },
+        { kind: "aleatoric", name: "Expected entropy", value: expected, share: expected / most, meaning: "each network is unsure" },
       ],
     });
     return winner;
@@ -115,8 +115,8 @@ export class AnswerView {
       const bin = known.edges.filter((edge) => edge < value).length;
       const share = (shares) => percent(Math.round(shares.reduce((sum, one) => sum + one, 0) * 10) / 10);
       const [less, more] = [share(known.shares.slice(0, bin)), share(known.shares.slice(bin + 1))];
-      const words = bin === 0 ? `small: less than for ${more}` : `${bin === known.edges.length ? "unusual" : "usual"}: more than for ${less}`;
-      return `The disagreement is ${words} of the validation rows.`;
+      const words = bin === 0 ? `little: less than on ${more}` : `${bin === known.edges.length ? "unusually much" : "as usual"}: more than on ${less}`;
+      return `The networks disagree ${words} of the validation rows.`;
     }
     return null;
   }

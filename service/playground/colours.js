@@ -1,7 +1,7 @@
 /** The theme, and its colours as a canvas needs them: style sheets alone say what they are. */
 
 const THEMES = ["auto", "light", "dark"];
-const NAMES = { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" };
+const NAMES = { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
 const SIGNS = { auto: "◐", light: "○", dark: "●" };
 const KEY = "penumbra.theme";
 

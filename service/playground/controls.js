@@ -63,7 +63,7 @@ const MOST_SEGMENTS = 6;
 export function choice(label, options, changed) {
   if (options.length > MOST_SEGMENTS) {
     const list = select(label, options, changed);
-    list.element.className = "row";
+    list.element.className = "row list";
     return list;
   }
   const name = idOf(label);

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { path } from "./service.js";
-import { counted, listed, number, plain, whole } from "./words.js";
+import { counted, number, plain, whole } from "./words.js";
 
 const MOST_INPUTS = 80;
 
@@ -19,9 +19,9 @@ export function factsView(manifest) {
       fact("Dropout", dropout(architecture)),
       fact("Members", manifest.members?.length ? String(manifest.members.length) : null),
       fact("Default samples", whole(manifest.default_samples)),
-      fact("Answers", manifest.outputs.map((output) => output.name + (output.units ? ` (${output.units})` : "")).join(", ")),
+      fact("Outputs", manifest.outputs.map((output) => output.name + (output.units ? ` (${output.units})` : "")).join(", ")),
       fact("Trained on", [provenance?.data, rows].filter(Boolean).join(": ") || null),
-      fact("Reproducible", reproducibility.verified ? "to the bit, checked when it was loaded" : "not verified: last digits may depend on what else is computed"),
+      fact("Reproducible", reproducibility.verified ? "bit for bit, verified when it was loaded" : "not verified: last digits may depend on what else is computed"),
     ),
     h("h3", null, counted(manifest.inputs.length, "input")),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Inputs" }, h("table", { class: "figures" },
@@ -53,5 +53,5 @@ function network({ kind, inputs, hidden, activation, norm, residual, head }) {
 function dropout(architecture) {
   const rates = [architecture.dropout].flat().filter((rate) => rate != null);
   const onInputs = architecture.input_dropout ? [`${architecture.input_dropout} on inputs`] : [];
-  return rates.length ? listed([...onInputs, `${rates.join(", ")} after the layers`]) : null;
+  return rates.length ? [...onInputs, `${rates.join(", ")} after the layers`].join("; ") : null;
 }

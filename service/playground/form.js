@@ -27,7 +27,7 @@ export function questionForm({ inputs, committee }, manifest, subject, change) {
   fill(inputs,
     h("p", { class: "about" }, manifest.description || `${manifest.name}, version ${manifest.version}`),
     picture?.element,
-    h("div", { class: "part-head" }, h("h2", null, picture ? "Disturb it" : "Inputs"), reset),
+    h("div", { class: "part-head" }, h("h2", null, picture ? "Distort" : "Inputs"), reset),
     h("div", { class: picture ? "lines" : "rows" }, rows.map((row) => row.element)),
   );
   fill(committee, h("h2", null, "Committee"), h("div", { class: "lines" }, Object.values(parts).map((one) => one?.element)));

@@ -18,7 +18,7 @@ export function told(error) {
 }
 
 /** Shows words: an error, or a note that can be dismissed; `again` is what "Try again" does, `key` asks for a key first. */
-export function trouble(words, { again = null, key = false, kind = key && !hasKey() ? "question" : "error", dismissable = kind === "note" } = {}) {
+export function trouble(words, { again = null, key = false, kind = key && !hasKey() ? "request" : "error", dismissable = kind === "note" } = {}) {
   box.className = `trouble ${kind}`;
   const remedy = key ? keyForm(again) : again ? h("button", { type: "button", onclick: again }, "Try again") : null;
   fill(box, h("p", null, words), remedy, dismissable ? h("button", { type: "button", class: "plain", onclick: dismissed }, "Dismiss") : null);

@@ -54,7 +54,7 @@ def test_the_theme_can_be_chosen_and_is_kept(open_page: Open) -> None:
     """The button goes from the system's theme to light, to dark and back; the choice outlives the page."""
     page = open_page("#model=digits", color_scheme="light").answered()
     light = page.picture()
-    page.page.get_by_role("button", name="Theme: as the system").click()
+    page.page.get_by_role("button", name="Theme: system").click()
     page.page.get_by_role("button", name="Theme: light").click()
     assert brightness(page) < 40
     assert page.picture() != light
