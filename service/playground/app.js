@@ -5,19 +5,20 @@ import { Asking } from "./asking.js";
 import { calibrationView } from "./calibration.js";
 import { themed } from "./colours.js";
 import { fill, forgetIds, h } from "./dom.js";
-import { EXAMPLES } from "./examples.js";
+import { examplesFor } from "./examples.js";
 import { factsView } from "./facts.js";
 import { questionForm } from "./form.js";
-import { keyForm } from "./key.js";
 import { questionOf } from "./question.js";
 import { Reproduce } from "./reproduce.js";
 import { Problem, Unreachable, manifest as manifestOf, models as modelsOf } from "./service.js";
 import { addressOf, modelIn, shortDigest, stateIn, VIEWS } from "./state.js";
 import { subjectOf } from "./subjects.js";
 import { tabs } from "./tabs.js";
-import { counted, whole } from "./words.js";
+import { dismissed, mended, told, trouble } from "./trouble.js";
+import { counted, listed, whole } from "./words.js";
 
 const SETTLED = 250; // milliseconds without a change, after which the address follows
+const PATIENCE = 3000; // milliseconds between looks for a service, or for its first model
 
 const at = (id) => document.getElementById(id);
 let page = null; // of one model: its manifest, subject, state and views
@@ -27,6 +28,7 @@ let choosing = 0;
 
 const asking = new Asking({ shown, failed, mended });
 
+at("starting").remove();
 themed(at("theme"), () => page?.redraw());
 at("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is taken
@@ -40,41 +42,59 @@ await open(location.hash);
 /** Opens what an address describes. */
 async function open(said) {
   const turn = (choosing += 1);
+  const again = () => turn === choosing && open(said);
   try {
     const models = await modelsOf();
-    if (!models.length) throw new Problem(503, { detail: "This service has no model that is ready." });
+    if (turn !== choosing) return;
+    if (!models.length) {
+      trouble("No models are being served yet. Publish one into the store; this page will find it.", { kind: "note", dismissable: false });
+      setTimeout(again, PATIENCE);
+      return;
+    }
     const asked = modelIn(said);
     const known = models.find((model) => model.name === asked.name);
     const { name } = known ?? models.find((model) => model.task === "regression") ?? models[0];
     const manifest = await manifestOf(name, known?.versions.includes(asked.version) ? asked.version : null);
     if (turn !== choosing) return;
     showModels(models, manifest);
-    build(manifest, said);
-    const notes = [
-      asked.name && !known ? `There is no model ${asked.name.slice(0, 80)} here: this is ${name}.` : null,
-      known && asked.version && asked.version !== manifest.version ? `There is no version ${asked.version.slice(0, 80)} of it any more: this is ${manifest.version}.` : null,
-      known && asked.digest && asked.digest !== shortDigest(manifest) ? "This link was made with another version of this model: the numbers may differ." : null,
-    ].filter(Boolean);
+    const ignored = build(manifest, said);
+    const notes = notesOn(asked, known, manifest, ignored);
     if (notes.length) trouble(notes.join(" "), { kind: "note" });
   } catch (error) {
-    if (turn === choosing) trouble(told(error), { again: () => open(said), key: error.wantsKey });
+    if (turn !== choosing) return;
+    trouble(told(error), { again: () => open(said), key: error.wantsKey });
+    if (error instanceof Unreachable) setTimeout(again, PATIENCE);
   }
 }
 
-function showModels(models, manifest) {
-  fill(at("models"), models.map((model) =>
-    h("a", { href: `#model=${encodeURIComponent(model.name)}`, "aria-current": model.name === manifest.name ? "page" : null }, model.name)));
+/** Where a link asks for something else than what is shown. */
+function notesOn(asked, known, manifest, ignored) {
+  const { name, version } = manifest;
+  const cut = (text) => `“${text.slice(0, 80)}”`;
+  return [
+    asked.name && !known ? `There is no model named ${cut(asked.name)}; showing ${name} instead.` : null,
+    known && asked.version && asked.version !== version ? `There is no version ${cut(asked.version)} of ${name}; showing version ${version} instead.` : null,
+    known && asked.digest && asked.digest !== shortDigest(manifest) ? `This link was made with another version of ${name}: the numbers may differ.` : null,
+    ignored.length ? `This link’s ${listed(ignored.map(cut))} ${ignored.length > 1 ? "don’t" : "doesn’t"} fit ${name}; using the default${ignored.length > 1 ? "s" : ""} instead.` : null,
+  ].filter(Boolean);
 }
 
+function showModels(models, manifest) {
+  const links = models.map((model) =>
+    h("a", { href: `#model=${encodeURIComponent(model.name)}`, "aria-current": model.name === manifest.name ? "page" : null }, model.name));
+  const list = fill(at("models"), links);
+  const current = links.find((link) => link.hasAttribute("aria-current"));
+  if (current) list.scrollLeft = current.offsetLeft - (list.clientWidth - current.offsetWidth) / 2;
+}
+
+/** Makes the page of a model, in the state that an address describes. Returns the names of what makes no sense in it. */
 function build(manifest, said) {
   asking.stop();
   dismissed();
   forgetIds();
   const subject = subjectOf(manifest);
-  const state = stateIn(said, manifest, subject);
-  if (subject.kind === "picture" && state.image == null) {
-    state.image = subject.digits ? subject.pixels.enlarged(EXAMPLES[0][1]) : subject.pixels.blank;
-  }
+  const { state, ignored } = stateIn(said, manifest, subject);
+  if (subject.kind === "picture") state.image ??= examplesFor(subject).pictures[0]?.[1] ?? subject.pixels.blank;
   document.title = `${manifest.name} · Penumbra`;
   const views = Object.fromEntries(VIEWS.map((view) => [view, h("div", { class: `view view-${view}` })]));
   const bar = tabs({ answer: "Answer", calibration: "Calibration", model: "Model" }, views, (view) => change({ view }));
@@ -84,6 +104,7 @@ function build(manifest, said) {
   const copying = new Reproduce(at("reproduce"), { link: write, spoken });
   views.calibration.append(...calibrationView(manifest).filter(Boolean));
   views.model.append(...factsView(manifest).filter(Boolean));
+  at("room").hidden = at("claim").hidden = false;
 
   page = {
     manifest, subject, state, answer, copying, bar, form,
@@ -92,12 +113,14 @@ function build(manifest, said) {
       answer.redraw();
     },
   };
+  stale(false);
   bar.show(state.view);
   form.show(state);
   form.repaint();
   copying.show(questionOf(state, manifest, subject));
   write();
   asking.ask(questionOf(state, manifest, subject), { live: true });
+  return ignored;
 }
 
 /** Somebody changed a part of the state. */
@@ -129,6 +152,7 @@ function shown(question, step) {
   const steady = ["sweep", "output", "dropout"].every((part) => last?.[part] === question.state[part]);
   answer.show(question, step, { steady });
   page.last = question.state;
+  stale(false);
   bar.grown(step.answer.samples, question.summary.samples);
   at("brief").textContent = answer.brief;
   at("answer").dataset.shown = addressOf(question.state, question.manifest);
@@ -139,34 +163,17 @@ function shown(question, step) {
 
 function failed(error, { summary }, samples) {
   at("answer").dataset.done = false;
-  const far = samples ? `What you see is the answer of the first ${whole(samples)} of ${counted(summary.samples, "sample")}.` : "What you see is the last answer.";
-  const shows = error instanceof Problem && error.status < 500 ? "" : page.last ? ` ${far}` : "";
+  const before = Boolean(page.last) && !samples;
+  const far = samples ? ` What you see is the answer of the first ${whole(samples)} of ${counted(summary.samples, "sample")}.` : before ? " What you see is the previous answer." : "";
   const useless = error instanceof Problem && error.status < 500 && !error.wantsKey;
-  trouble(`${told(error)}${shows}`, { again: useless ? null : () => asking.again(), key: error.wantsKey });
+  stale(before);
+  trouble(told(error) + far, { again: useless ? null : () => asking.again(), key: error.wantsKey });
 }
 
-function told(error) {
-  if (error instanceof Problem) return `The service says: ${error.message}${/[.!?]$/.test(error.message) ? "" : "."}`;
-  if (!(error instanceof Unreachable)) throw error; // a bug of ours
-  return "The service stopped answering. This page goes on by itself once it is back.";
-}
-
-function trouble(words, { again = null, key = false, kind = "error" } = {}) {
-  const box = at("trouble");
-  box.className = `trouble ${kind}`;
-  const remedy = key ? keyForm(again) : again ? h("button", { type: "button", onclick: again }, "Try again") : null;
-  fill(box, h("p", null, words), remedy,
-    kind === "note" ? h("button", { type: "button", class: "plain", onclick: dismissed }, "Dismiss") : null);
-  box.hidden = false;
-  if (key) box.querySelector("input").focus();
-}
-
-function mended() {
-  if (at("trouble").classList.contains("error")) dismissed();
-}
-
-function dismissed() {
-  at("trouble").hidden = true;
+/** Whether the answer on the page is that of an earlier question. */
+function stale(yes) {
+  at("answer").classList.toggle("stale", yes);
+  at("brief").hidden = yes;
 }
 
 function spoken(words) {

@@ -1,7 +1,7 @@
 /** Asks one question at a time, always the newest; says when the service is gone, and asks again when it is back. */
 
 import { grow } from "./growth.js";
-import { Problem, ready } from "./service.js";
+import { Problem, Unreachable, ready } from "./service.js";
 
 const PAUSE = 110; // milliseconds between steps that are meant to be seen; not a measure of the service
 const PATIENCE = [1000, 2000, 4000, 8000]; // milliseconds between looks whether it is back
@@ -69,7 +69,8 @@ export class Asking {
 
   fail(error, question, samples) {
     this.failed(error, question, samples);
-    if (error instanceof Problem && error.status !== 503) return; // asking again would not help
+    const passes = error instanceof Unreachable || (error instanceof Problem && error.status === 503);
+    if (!passes) return; // asking again would not help
     this.misses += 1;
     const wait = error.retryAfter * 1000 || PATIENCE[Math.min(this.misses, PATIENCE.length) - 1];
     this.timer = setTimeout(() => this.look(), wait);

@@ -3,12 +3,13 @@
 
 import { colour } from "./colours.js";
 import { CURVES } from "./question.js";
-import { number } from "./words.js";
+import { plain } from "./words.js";
 
-// From back to front: [name, its colour]. Each is two series with what lies between them filled.
+// From back to front. Each band is two series with what lies between them filled.
 const BANDS = ["total", "first", "second", "third"];
 const LINES = ["third", "second", "first"];
 const LABELS = { size: 12, family: "Inter, system-ui, sans-serif" };
+const SHARES = { first: 24, second: 18, third: 18, curve: 30 }; // per cent: bands and curves of what has a colour of its own
 const LEAST_FILLED = 0.55; // of the height, before the scale is drawn closer
 
 export class Chart {
@@ -19,21 +20,21 @@ export class Chart {
     const series = [{}];
     const bands = [];
     for (const name of BANDS) {
-      bands.push({ series: [series.length, series.length + 1], fill: () => colour(`--band-${name}`) });
+      bands.push({ series: [series.length, series.length + 1], fill: () => this.hue(name, `--band-${name}`, SHARES[name]) });
       series.push(invisible(), invisible());
     }
-    for (const _ of ["upper", "lower"]) series.push(line("--conformal", 1.5, [5, 4]));
-    for (let i = 0; i < CURVES; i += 1) series.push(line("--curve", 1));
-    for (const name of LINES) series.push(line(`--line-${name}`, name === "first" ? 2.25 : 1.75));
+    for (const _ of ["upper", "lower"]) series.push(line(() => colour("--conformal"), 1.5, [5, 4]));
+    for (let i = 0; i < CURVES; i += 1) series.push(line(() => this.hue("first", "--curve", SHARES.curve), 1));
+    for (const name of LINES) series.push(line(() => this.hue(name, "--line-mean"), name === "first" ? 2.25 : 1.75));
     const font = `${LABELS.size}px ${LABELS.family}`;
     const axis = {
       stroke: () => colour("--quiet"), font, gap: 6, ticks: { show: false },
-      values: (_, splits) => splits.map((value) => String(Number(value.toPrecision(6))).replace("-", "−")),
+      values: (_, splits) => splits.map((value) => plain(value, 6)),
     };
     this.plot = new uPlot(
       {
         ...this.size(), series, bands,
-        padding: [12, 12, 0, 0],
+        padding: [22, 12, 0, 0],
         legend: { show: false },
         scales: { x: { time: false, range: () => this.wide ?? [0, 1] }, y: { range: () => this.high ?? [0, 1] } },
         axes: [
@@ -57,8 +58,8 @@ export class Chart {
   }
 
   /**
-   * Shows x: numbers; total, first, second, third: {mean?, upper, lower}; conformal: {upper, lower}; curves: lists;
-   * marker: {x, y}; trained: [from, to] or null; bounds: the y that are possible; steady: keep the scale if it fits.
+   * Shows x: numbers; total, first, second, third: {mean?, upper, lower, colour?}; conformal: {upper, lower}; curves: lists;
+   * marker: {x, y}, x null if there is none; trained: [from, to] or null; bounds: the y that are possible; steady: keep the scale if it fits.
    */
   show(content, { steady }) {
     this.content = content;
@@ -72,6 +73,12 @@ export class Chart {
     for (let i = 0; i < CURVES; i += 1) data.push(content.curves[i] ?? nothing);
     for (const name of LINES) data.push(content[name]?.mean ?? nothing);
     this.plot.setData(data);
+  }
+
+  /** The colour of a part, or a share of it: its own, else the one with this name. */
+  hue(part, otherwise, share) {
+    const own = this.content?.[part]?.colour;
+    return own ? colour(own, share) : colour(otherwise);
   }
 
   /** After the theme has changed. */
@@ -104,14 +111,14 @@ export class Chart {
         ctx.font = `${11 * devicePixelRatio}px ${LABELS.family}`;
         ctx.textAlign = "left";
         ctx.textBaseline = "alphabetic";
-        ctx.fillText(right - left > 320 * devicePixelRatio ? "range seen in training" : "trained", left + 9 * devicePixelRatio, bbox.top + 18 * devicePixelRatio);
+        ctx.fillText("range seen in training", left, bbox.top - 8 * devicePixelRatio); // above, where no line crosses it
       }
     }
     ctx.restore();
   }
 
   drawMarker() {
-    if (!this.content?.marker) return;
+    if (this.content?.marker.x == null) return;
     const { ctx, bbox } = this.plot;
     const x = this.plot.valToPos(this.content.marker.x, "x", true);
     const y = this.plot.valToPos(this.content.marker.y, "y", true);
@@ -123,7 +130,7 @@ export class Chart {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    ctx.fillStyle = colour("--line-first");
+    ctx.fillStyle = this.hue("first", "--line-mean");
     ctx.strokeStyle = colour("--trained");
     ctx.lineWidth = 2 * devicePixelRatio;
     ctx.beginPath();
@@ -135,7 +142,7 @@ export class Chart {
 }
 
 const invisible = () => ({ stroke: "transparent", width: 0, points: { show: false } });
-const line = (name, width, dash) => ({ stroke: () => colour(name), width, dash, points: { show: false } });
+const line = (stroke, width, dash) => ({ stroke, width, dash, points: { show: false } });
 const widest = (values) => 18 + 7 * Math.max(1, ...(values ?? []).map((value) => value.length));
 
 /** From lowest to highest with some air; the scale of before, where it does, so that what moves is the picture. */
@@ -154,4 +161,4 @@ function scale(content, before) {
 }
 
 /** What somebody reads who can't see the chart. */
-export const described = (x, label) => `${label}, from ${number(x[0])} to ${number(x.at(-1))}`;
+export const described = (x, label) => `${label}, from ${plain(x[0])} to ${plain(x.at(-1))}`;

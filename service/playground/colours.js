@@ -1,22 +1,23 @@
 /** The theme, and its colours as a canvas needs them: style sheets alone say what they are. */
 
 const THEMES = ["auto", "light", "dark"];
-const NAMES = { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" };
+const NAMES = { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
 const SIGNS = { auto: "◐", light: "○", dark: "●" };
 const KEY = "penumbra.theme";
 
 const probe = document.createElement("span");
 const known = new Map();
 
-/** A custom property's colour in the theme of now: colour("--mean"). */
-export function colour(name) {
-  if (!known.has(name)) {
+/** A custom property's colour in the theme of now, or so many per cent of it: colour("--ink"), colour("--ink", 20). */
+export function colour(name, share = 100) {
+  const key = `${name} ${share}`;
+  if (!known.has(key)) {
     if (!probe.isConnected) document.body.append(probe);
     probe.hidden = true;
-    probe.style.color = `var(${name})`;
-    known.set(name, getComputedStyle(probe).color);
+    probe.style.color = share === 100 ? `var(${name})` : `color-mix(in srgb, var(${name}) ${share}%, transparent)`;
+    known.set(key, getComputedStyle(probe).color);
   }
-  return known.get(name);
+  return known.get(key);
 }
 
 /** Makes a button go through the themes; `changed` is called whenever colours are others. */

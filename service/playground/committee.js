@@ -3,9 +3,14 @@
 import { fill, h, s } from "./dom.js";
 import { number, percent, whole } from "./words.js";
 
+const COLOURS = 10;
 const MOST_CLASSES = 12;
 const WIDE = 400; // units of the drawing, stretched to the width there is
 const HIGH = 28;
+
+/** A class has the same colour wherever it is seen: as a class of the style sheet, and as the name of a colour. */
+export const classOf = (index) => `class-${index % COLOURS}`;
+export const classColour = (index) => `--${classOf(index)}`;
 
 /** A line per class: each thinned network as a dot, their mean and its spread; and the votes. */
 export function committee(answer, draws, labels) {
@@ -13,8 +18,7 @@ export function committee(answer, draws, labels) {
   const order = labels.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   // Few classes stay in their own order, where each has its place.
   const shown = labels.length <= MOST_CLASSES ? labels.map((_, index) => index) : order.slice(0, MOST_CLASSES);
-  const rank = (index) => ["first", "second", "third"][order.indexOf(index)] ?? "other";
-  const rows = shown.map((index) => h("tr", { class: `is-${rank(index)}` },
+  const rows = shown.map((index) => h("tr", { class: index === order[0] ? `${classOf(index)} leads` : classOf(index) },
     h("th", { scope: "row" }, labels[index]),
     h("td", { class: "strip" }, strip(probabilities[index], std?.[index], draws.map((one) => one[0][index]))),
     h("td", { class: "figure" }, percent(probabilities[index])),
@@ -55,19 +59,18 @@ export function ballot(votes, labels) {
   const order = votes.map((_, index) => index).filter((index) => votes[index] > 0).sort((a, b) => votes[b] - votes[a] || a - b);
   const said = order.map((index) => `${labels[index]}: ${votes[index]}`).join(", ");
   return h("div", { class: "ballot", role: "img", "aria-label": `Votes. ${said}` },
-    order.map((index, place) => h("span", {
-      class: `is-${["first", "second", "third"][place] ?? "other"}`, style: { "flex-grow": votes[index] },
-    }, votes[index] / all > 0.08 ? `${labels[index]} · ${whole(votes[index])}` : "")),
+    order.map((index) => h("span", { class: classOf(index), style: { "flex-grow": votes[index] } }, votes[index] / all > 0.08 ? `${labels[index]} · ${whole(votes[index])}` : "")),
   );
 }
 
 /** What the doubt consists of: parts of a whole, each with its name, its size and what it means. */
 export function doubt(element, { title, whole: all, parts, unit }) {
+  const rest = 1 - parts.reduce((sum, part) => sum + part.share, 0);
   return fill(element,
     h("div", { class: "doubt-head" }, h("h3", null, title), h("p", { class: "figure" }, all)),
     h("div", { class: "doubt-bar", "aria-hidden": "true" },
       parts.map((part) => h("span", { class: part.kind, style: { "flex-grow": Math.max(part.share, 0) } })),
-      h("span", { class: "rest", style: { "flex-grow": Math.max(0, 1 - parts.reduce((sum, part) => sum + part.share, 0)) } }),
+      rest > 0.001 ? h("span", { class: "rest", style: { "flex-grow": rest } }) : null,
     ),
     h("dl", { class: "doubt-parts" }, parts.map((part) => h("div", { class: part.kind },
       h("dt", null, part.name), h("dd", null, h("strong", null, number(part.value), unit ? ` ${unit}` : ""), ` ${part.meaning}`),

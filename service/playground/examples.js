@@ -1,6 +1,18 @@
-/** Handwritten digits of 8 × 8 pixels to begin with, from the test set that scikit-learn ships (Alpaydin, Kaynak 1998). */
+/** Handwritten digits to begin with. */
 
-export const EXAMPLES = [
+import { MNIST } from "./mnist.js";
+
+/** {note, pictures}: pairs of a name and an image, for a subject that tells digits apart, and what to know about them. */
+export function examplesFor({ digits, pixels }) {
+  if (!digits) return { note: null, pictures: [] };
+  const { width, height, most } = pixels;
+  if (width === 28 && height === 28 && pixels.fine) return { note: null, pictures: MNIST };
+  if (width === 8 && height === 8 && most === 16) return { note: null, pictures: SMALL };
+  return { note: "The examples are enlarged from 8 × 8 pixels.", pictures: SMALL.map(([name, text]) => [name, pixels.enlarged(text)]) };
+}
+
+/** Of 8 × 8 pixels from 0 to 16, from the test set that scikit-learn ships (Alpaydin, Kaynak 1998). */
+const SMALL = [
   // The first is the README's: a 6 that the full network takes for a 1.
   ["a doubtful 6", "0000d1000007f300000gb200004gge10005g88a0009g40f00029bde00000aga0"],
   ["a 0", "002e910001ccb80004e10d3008d00a6005g1089000g00b9000dbaf40003fg500"],

@@ -14,13 +14,13 @@ export const credentials = () => (key ? { Authorization: `Bearer ${key}` } : {})
 
 /** A form that asks for one; `given()` once it is there. */
 export function keyForm(given) {
-  const field = h("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false", pattern: "[!-~]+", title: "as it was printed, without spaces" });
+  const field = h("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false", pattern: "[!-~]+", title: "without spaces", "aria-label": "API key" });
   const use = (event) => {
     event.preventDefault();
     keep(field.value);
     given();
   };
-  return h("form", { class: "key", onsubmit: use }, h("label", null, "Key", field), h("button", { type: "submit" }, "Use it"));
+  return h("form", { class: "key", onsubmit: use }, field, h("button", { type: "submit" }, "Unlock"));
 }
 
 function keep(text) {

@@ -16,9 +16,15 @@ export class Pixels {
   constructor(width, height, inputs) {
     this.width = width;
     this.height = height;
-    this.most = Math.max(...inputs.map((input) => input.range[1]));
-    // Small whole numbers are kept exactly.
-    this.levels = Number.isInteger(this.most) && this.most < LEVELS.length ? this.most : LEVELS.length - 1;
+    // Where nobody recorded ranges, pixels are likely to be shares of ink.
+    this.most = Math.max(...inputs.map((input) => input.range?.[1] ?? 0)) || 1;
+    // A few whole numbers are kept exactly.
+    this.levels = Number.isInteger(this.most) && this.most > 1 && this.most < LEVELS.length ? this.most : LEVELS.length - 1;
+  }
+
+  /** Whether an image has all the levels that there are characters. */
+  get fine() {
+    return this.levels === LEVELS.length - 1;
   }
 
   get blank() {

@@ -18,7 +18,11 @@ export function questionOf(state, manifest, subject) {
   const dimension = subject.dimensions[index];
   const grid = dimension ? gridOf(dimension, subject.points, state.values[index]) : [];
   const inputs = [state, ...grid.map((value) => moved(state, index, value))].map((one) => subject.row(one));
-  const shared = { inputs, seed: state.seed, ...(state.dropout == null ? {} : { dropout: state.dropout }) };
+  const shared = {
+    inputs, seed: state.seed,
+    ...(state.method === "dropout" ? {} : { method: state.method }),
+    ...(state.dropout == null ? {} : { dropout: state.dropout }),
+  };
   return {
     where: Object.fromEntries(Object.entries(VERBS).map(([name, verb]) => [name, path(manifest.name, manifest.version, verb)])),
     summary: { ...shared, samples: state.samples, interval: state.level },
@@ -29,7 +33,8 @@ export function questionOf(state, manifest, subject) {
 }
 
 /** Shell commands that get what is on the screen, to the byte: the summary, the curves, the full network. */
-export function asCurl({ where, summary, curves, full }) {
+export function asCurl(question) {
+  const { where, summary, curves, full } = question;
   const ask = (words, to, request) => [
     `# ${words}\ncurl -s '${new URL(to, document.baseURI)}'`,
     "-H 'Content-Type: application/json'",
@@ -38,16 +43,17 @@ export function asCurl({ where, summary, curves, full }) {
   ].join(" \\\n  ");
   return [
     ask(SUMMARY, where.sample, summary),
-    ask(curvesOf(curves), where.sample, curves),
-    ask(FULL, where.predict, full),
+    ask(curvesOf(question), where.sample, curves),
+    ask(fullOf(question), where.predict, full),
   ].join("\n");
 }
 
 /** The same in Python. */
-export function asPython({ where, summary, curves }) {
+export function asPython(question) {
+  const { where, summary, curves } = question;
   const { inputs, ...options } = summary;
   const { inputs: _, ...draws } = curves;
-  const rows = inputs.map((row) => `    ${JSON.stringify(row)},`).join("\n");
+  const rows = inputs.map((row) => `    [${row.map(literal).join(", ")}],`).join("\n");
   const url = (to) => JSON.stringify(String(new URL(to, document.baseURI)));
   const imports = hasKey() ? "import os\n\nimport httpx" : "import httpx";
   const headers = hasKey() ? `, headers={"Authorization": "Bearer " + os.environ["PENUMBRA_API_KEY"]}` : "";
@@ -65,19 +71,21 @@ ${rows}
 # ${SUMMARY}
 answer = ask(${url(where.sample)}, inputs=inputs, ${python(options)})
 
-# ${curvesOf(curves)}
+# ${curvesOf(question)}
 curves = ask(${url(where.sample)}, inputs=inputs, ${python(draws)})["draws"]
 
-# ${FULL}
+# ${fullOf(question)}
 full = ask(${url(where.predict)}, inputs=inputs[:1])
 `;
 }
 
 const SUMMARY = "The row, and each point of the sweep, summarised over the committee.";
-const FULL = "What the full network says of the row.";
-const curvesOf = ({ samples }) => `The curves: ${samples === 1 ? "the first thinned network" : `the first ${samples} thinned networks`}, one by one.`;
+const curvesOf = ({ curves: { samples }, state }) => `The curves: the first ${samples === 1 ? "" : `${samples} `}${voters(state, samples)}, one by one.`;
+const fullOf = ({ manifest }) => (manifest.members?.length ? "The mean of the full members, for the row." : "The full network, for the row.");
 
-const python = (options) =>
-  Object.entries(options)
-    .map(([name, value]) => `${name}=${value === true ? "True" : value}`)
-    .join(", ");
+/** What a committee consists of: "thinned networks". */
+export const voters = ({ dropout }, count) => `${dropout === 0 ? "full" : "thinned"} network${count === 1 ? "" : "s"}`;
+
+const python = (options) => Object.entries(options).map(([name, value]) => `${name}=${literal(value)}`).join(", ");
+
+const literal = (value) => ({ true: "True", false: "False", null: "None" })[value] ?? JSON.stringify(value);

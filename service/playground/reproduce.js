@@ -20,7 +20,7 @@ export class Reproduce {
     this.note = h("p", { class: "quiet", id: "copied" });
     fill(element,
       h("h2", null, "Reproduce"),
-      h("p", { class: "quiet" }, "The seed names the committee: these commands, and this link, get exactly what is shown here. So will they tomorrow."),
+      h("p", { class: "quiet" }, "The seed fixes the committee: this link and these commands give exactly what is shown here, now and later."),
       h("div", { class: "copying" },
         h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Language"), this.inputs), this.copying, this.linking, this.note),
       h("pre", { tabindex: "0", role: "region", "aria-label": "Command" }, this.code),
@@ -47,7 +47,7 @@ export class Reproduce {
   }
 
   async copy(text, what) {
-    this.note.textContent = (await copied(text)) ? `Copied ${what}.` : "This browser doesn’t let a page copy: select the text instead.";
+    this.note.textContent = (await copied(text)) ? `Copied ${what}.` : "This browser doesn’t let pages copy; select the text instead.";
     this.spoken(this.note.textContent);
   }
 }

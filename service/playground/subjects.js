@@ -13,7 +13,10 @@ export function subjectOf(manifest) {
   return pixels ? new Picture(pixels, manifest) : new Table(manifest);
 }
 
-/** A row of named inputs. Its state is a list of numbers; a categorical input's is the index of its category. */
+/**
+ * A row of named inputs. Its state is a list of numbers: those of numeric inputs, null where one is missing, and of all
+ * others the place of what was chosen among the `choices`, pairs of a name and what is sent.
+ */
 class Table {
   constructor(manifest) {
     this.kind = "table";
@@ -22,11 +25,11 @@ class Table {
   }
 
   get sweepable() {
-    return this.dimensions.filter((one) => !one.categories && one.high > one.low);
+    return this.dimensions.filter((one) => !one.choices && one.high > one.low);
   }
 
   row(state) {
-    return this.dimensions.map((one, index) => one.categories?.[state.values[index]] ?? state.values[index]);
+    return this.dimensions.map(({ choices }, index) => (choices ? choices[state.values[index]][1] : state.values[index]));
   }
 }
 
@@ -40,8 +43,8 @@ class Picture {
     this.digits = manifest.outputs.map((output) => output.name).join() === "0,1,2,3,4,5,6,7,8,9";
     this.dimensions = [
       { name: "turn", label: "Turn", units: "°", low: -90, high: 90, step: 5, start: 0 },
-      { name: "noise", label: "Noise", units: "share", low: 0, high: 1, step: 0.05, start: 0 },
-      { name: "fade", label: "Fade", units: "share", low: 0, high: 1, step: 0.05, start: 0 },
+      { name: "noise", label: "Noise", low: 0, high: 1, step: 0.05, start: 0 },
+      { name: "fade", label: "Fade", low: 0, high: 1, step: 0.05, start: 0 },
     ];
   }
 
@@ -60,25 +63,36 @@ const short = (value) => Number(value.toFixed(3));
 
 /** The numbers at which a sweep asks, from end to end, and as far as a value that was typed. */
 export function gridOf({ low, high }, points, value) {
-  const [from, to] = [Math.min(low, value), Math.max(high, value)];
+  const [from, to] = [Math.min(low, value ?? low), Math.max(high, value ?? high)];
   return Array.from({ length: points }, (_, index) => tidy(from + ((to - from) * index) / (points - 1)));
 }
 
 /** A state with another number in one dimension. */
 export const moved = (state, index, value) => ({ ...state, values: state.values.with(index, value) });
 
-function dimensionOf({ name, units, range, mean, categories }) {
-  if (categories) return { name, label: name, categories, start: 0 };
-  const [from, to] = range;
-  const beyond = (to - from) * BEYOND;
+function dimensionOf(input) {
+  const { name, kind, categories, mean, missing } = input;
+  const chosen = (choices, start) => ({ name, label: name, choices, start });
+  // Texts that training never saw are all the same to the network, and null is one of them.
+  if (kind === "category") return chosen([...categories.map((one) => [one, one]), ["unknown", null]], 0);
+  if (kind === "boolean") return chosen([["false", false], ["true", true], ...(missing ? [["missing", null]] : [])], Number(mean >= 0.5));
+  return numeric(input);
+}
+
+function numeric({ name, units, range, mean, scale, missing }) {
+  const [from, to] = range ?? likely(mean, scale);
+  const beyond = range ? (to - from) * BEYOND : 0;
   const step = 10 ** Math.floor(Math.log10(Math.max(to - from, 1e-9) / 100));
   // What is never negative in training, an area say, need not be asked for below zero.
   const low = from >= 0 ? Math.max(0, from - beyond) : from - beyond;
   const snapped = (value) => tidy(Math.round(value / step) * step);
   return {
-    name, label: name, units, trained: range, step,
+    name, label: name, units, trained: range, step, missing,
     low: to > from ? snapped(low) : from,
     high: to > from ? snapped(to + beyond) : to,
     start: to > from ? snapped(mean ?? (from + to) / 2) : from,
   };
 }
+
+/** Where inputs lie whose range nobody recorded, as with networks that were imported. */
+const likely = (mean, scale) => (mean != null && scale > 0 ? [mean - 2 * scale, mean + 2 * scale] : [-1, 1]);

@@ -47,7 +47,12 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Playgr
     with ExitStack() as opened:
 
         def open_one(
-            address: str = "", *, base: str = server.url, may_lose_it: bool = False, **options: Any
+            address: str = "",
+            *,
+            base: str = server.url,
+            may_lose_it: bool = False,
+            may_fail: bool = False,
+            **options: Any,
         ) -> Playground:
             options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **options}
             context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
@@ -56,7 +61,11 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Playgr
             page = context.new_page()
             complaints = _watched(page, base)
             # A browser logs every connection that is refused: it is no complaint of the page's.
-            opened.callback(lambda: _assert_quiet(complaints, may_lose_it=may_lose_it))
+            expected = [
+                *(["error: Failed to load resource"] if may_lose_it else []),
+                *(["thrown: "] if may_fail else []),
+            ]
+            opened.callback(lambda: _assert_quiet(complaints, tuple(expected)))
             page.goto(f"{base}/{address}")
             return Playground(page)
 
@@ -74,6 +83,5 @@ def _watched(page: Page, base: str) -> list[str]:
     return complaints
 
 
-def _assert_quiet(complaints: list[str], *, may_lose_it: bool) -> None:
-    expected = ("error: Failed to load resource",) if may_lose_it else ()
+def _assert_quiet(complaints: list[str], expected: tuple[str, ...]) -> None:
     assert not [one for one in complaints if not one.startswith(expected or "\0")], complaints

@@ -7,6 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, Response, expect
 
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+
 
 class Playground:
     """One open page. `answers` are the responses to what it has asked, in order."""
@@ -22,8 +24,12 @@ class Playground:
         return self
 
     def text(self, selector: str) -> str:
-        """The text of one element."""
-        return self.page.locator(selector).inner_text()
+        """The text of one element, with plain spaces."""
+        return self.page.locator(selector).inner_text().replace("\u00a0", " ")
+
+    def figure(self) -> float:
+        """The number that the answer begins with."""
+        return number(self.text(".head .value").split()[0])
 
     def field(self, label: str) -> Locator:
         """A control by its label."""
@@ -51,7 +57,7 @@ class Playground:
         rows: list[list[str]] = self.page.locator(".as-table tbody tr").evaluate_all(
             "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
         )
-        return rows
+        return [[cell.replace("\u00a0", " ") for cell in row] for row in rows]
 
     def bodies(self, verb: str) -> list[bytes]:
         """The bodies of all good answers of a route, by the end of its path."""
@@ -66,3 +72,8 @@ class Playground:
             assert name == "event: answer"
             body = data.removeprefix("data: ").encode()
         return last.request.post_data_json, json.loads(body), body
+
+
+def number(text: str) -> float:
+    """A number as the page writes it."""
+    return float(text.replace("−", "-").replace(",", ""))

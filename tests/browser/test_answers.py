@@ -9,16 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.api.live import Server
-from tests.browser.pages import Playground
+from tests.browser.pages import Playground, number
 
 ROW = "0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,0,0.02,-0.02"
 README_DIGIT = "0000d1000007f300000gb200004gge10005g88a0009g40f00029bde00000aga0"
 Open = Callable[..., Playground]
-
-
-def number(text: str) -> float:
-    """A number as the page writes it."""
-    return float(text.replace("−", "-"))
 
 
 def test_a_regression_is_told_with_its_doubt(open_page: Open) -> None:
@@ -88,7 +83,7 @@ def test_what_training_never_saw_is_said(open_page: Open) -> None:
     _, before, _ = page.summary()
     page.type_into("bmi", "0.3")
     _, after, _ = page.answered().summary()
-    assert "Outside -0.0902753 … 0.160855, the range seen in training." in page.text(".row:has(#in-bmi) .hint")
+    assert "Outside −0.0903 … 0.161, the range seen in training." in page.text(".row:has(#in-bmi) .hint")
     assert after["epistemic_std"][0][0] > before["epistemic_std"][0][0]
 
 
@@ -122,7 +117,33 @@ def test_a_classification_shows_votes_and_doubt(open_page: Open) -> None:
     assert votes == ["0", "76", "2", "0", "0", "0", "22", "0", "0", "0"]
     assert "0.250 nats" in page.text(".doubt")
     assert "0.874 of 2.30 nats" in page.text(".doubt")
-    assert page.page.locator(".committee tr.is-first .one").count() == 40
+    assert page.page.locator(".committee tr.leads .one").count() == 40
+
+
+def test_an_ensemble_can_be_asked(open_page: Open) -> None:
+    """Where there are members all of them can be asked; the answer without dropout is then called what it is."""
+    page = open_page("#model=digits-ensemble&seed=1").answered()
+    assert "method" not in page.summary()[0]
+    page.field("all 5").check()
+    page.answered()
+    asked, answer, _ = page.summary()
+    assert asked["method"] == answer["method"] == "ensemble"
+    assert f"{answer['votes'][0][1]} of 100 thinned networks vote for it" in page.text(".head .meaning")
+    assert "Without dropout, the mean of the 5 members says 1" in page.text(".head .meaning")
+    assert "full network" not in page.text(".head .meaning")
+    for button in ("Copy link", "Copy as curl"):
+        assert "ensemble" in page.copied(button).replace("digits-ensemble", "")
+    assert open_page("#model=digits").answered().field("one network").count() == 0
+
+
+def test_examples_are_as_large_as_the_models_pictures(open_page: Open) -> None:
+    """A model of 28 × 28 pixels opens on a digit of that size, and reads the clear ones as what they are."""
+    page = open_page("#model=mnist-ff").answered()
+    assert len(page.summary()[0]["inputs"][0]) == 784
+    for name, digit in (("a 0", "0"), ("a 5", "5"), ("an 8", "8")):
+        page.page.get_by_role("button", name=f"Take {name}").click()
+        page.answered()
+        assert page.text(".head .value").split()[0] == digit
 
 
 def test_a_table_of_classes_can_be_swept(open_page: Open) -> None:
@@ -143,7 +164,7 @@ def test_a_picture_is_drawn_and_disturbed(open_page: Open) -> None:
     page.page.get_by_role("button", name="Take a 0").click()
     page.answered()
     assert "All 100 thinned networks vote for it." in page.text(".head .meaning")
-    page.type_into("Noise (share)", "0.6")
+    page.type_into("Noise", "0.6")
     page.answered()
     noisy = page.text(".head .meaning")
     assert "All 100" not in noisy
@@ -164,11 +185,11 @@ def test_a_picture_is_drawn_and_disturbed(open_page: Open) -> None:
     assert set(image) > {"0"}
 
 
-def test_what_if_p_were_another(open_page: Open) -> None:
+def test_another_dropout_rate(open_page: Open) -> None:
     """The rate goes into the request, and the doubt changes; where no dropout is left the service's words are shown."""
     page = open_page(f"#model=diabetes&x={ROW}").answered()
     before = page.text(".doubt")
-    page.field("What if p").check()
+    page.field("Dropout p").check()
     page.field("Dropout p of every layer, slider").fill("0.5")
     page.answered()
     asked, _, _ = page.summary()
@@ -204,8 +225,8 @@ def test_the_calibration_tab_has_the_manifests_figures(open_page: Open, server: 
     page = open_page("#model=diabetes&view=calibration").answered()
     test = server.client.get("/v1/models/diabetes").json()["metrics"]["test"]
     shown = page.text("#panel-calibration")
-    assert f"held {100 * test['coverage_90']:.0f} %" in shown
-    assert f"{test['rmse']:.2f}" in shown
+    assert f"held {100 * test['coverage_90']:.1f} %" in shown
+    assert f"{test['rmse']:.1f}" in shown
     assert "Ridge regression" in shown
 
 
@@ -215,5 +236,5 @@ def test_the_model_tab_has_the_manifest(open_page: Open, server: Server) -> None
     manifest = server.client.get("/v1/models/breast-cancer").json()
     shown = page.text("#panel-model")
     assert manifest["digest"] in shown
-    assert "30 → 64 → 64" in shown
+    assert "30 → 64 → 64 → 2" in shown
     assert all(one["name"] in shown for one in manifest["inputs"])

@@ -36,8 +36,8 @@ def guarded(keys: tuple[Path, dict[str, str]]) -> Iterator[Server]:
 
 def give(page: Playground, key: str) -> None:
     """Types a key into the field that asks for it."""
-    page.field("Key").fill(key)
-    page.page.get_by_role("button", name="Use it").click()
+    page.field("API key").fill(key)
+    page.page.get_by_role("button", name="Unlock").click()
 
 
 def test_it_asks_for_a_key_until_one_is_good(
@@ -46,11 +46,12 @@ def test_it_asks_for_a_key_until_one_is_good(
     """No key, an unknown one and one that may not are each said; with a good one the page goes on where it was."""
     page = open_page("#model=digits&seed=4", base=guarded.url, may_lose_it=True)
     alert = page.page.get_by_role("alert")
-    expect(alert).to_contain_text("a key is needed")
-    expect(page.field("Key")).to_be_focused()
+    expect(alert).to_contain_text("This service needs an API key (scopes read and infer). Paste yours:")
+    expect(page.page.locator("#room")).to_be_hidden()
+    expect(page.field("API key")).to_be_focused()
     assert not Axe().run(page.page, context="#trouble").response["violations"]
     give(page, "pen_canary")
-    expect(alert).to_contain_text("this key is not known")
+    expect(alert).to_contain_text("That key is not known.")
     give(page, keys[1]["reader"])
     expect(alert).to_contain_text("this key has no scope infer")
     give(page, keys[1]["guest"])
@@ -71,7 +72,7 @@ def test_the_key_stays_with_the_tab(open_page: Open, guarded: Server, keys: tupl
     for button in ("Copy link", "Copy as curl"):
         assert key not in page.copied(button)
     other = open_page("#model=diabetes", base=guarded.url, may_lose_it=True)
-    expect(other.page.get_by_role("alert")).to_contain_text("a key is needed")
+    expect(other.page.get_by_role("alert")).to_contain_text("needs an API key")
 
 
 def test_copied_commands_take_the_key_from_the_environment(

@@ -9,10 +9,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.pages import Playground
+from tests.browser.pages import PHONE, Playground
 
 Open = Callable[..., Playground]
-PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 GROUND = "getComputedStyle(document.documentElement).backgroundColor"
 
 
@@ -20,6 +19,25 @@ def brightness(page: Playground) -> float:
     """Of the page's ground, from 0 to 255."""
     channels: list[float] = page.page.evaluate(f"{GROUND}.match(/[0-9.]+/g).slice(0, 3).map(Number)")
     return sum(channels) / 3
+
+
+def contrasts(page: Playground, names: list[str]) -> list[float]:
+    """Of colours, by the names they have in the style sheet, with the panel's (WCAG 2)."""
+    found: list[float] = page.page.evaluate(
+        """names => {
+             const probe = document.body.appendChild(document.createElement("p"));
+             const light = name => {
+               probe.style.color = `var(${name})`;
+               const [r, g, b] = getComputedStyle(probe).color.match(/[0-9.]+/g).map(Number).map(x => x / 255)
+                 .map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+               return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+             };
+             const ground = light("--panel");
+             return names.map(name => Math.max(light(name), ground) / Math.min(light(name), ground));
+           }""",
+        names,
+    )
+    return found
 
 
 def test_it_is_as_dark_as_the_system(open_page: Open) -> None:
@@ -36,7 +54,7 @@ def test_the_theme_can_be_chosen_and_is_kept(open_page: Open) -> None:
     """The button goes from the system's theme to light, to dark and back; the choice outlives the page."""
     page = open_page("#model=digits", color_scheme="light").answered()
     light = page.picture()
-    page.page.get_by_role("button", name="Theme: as the system").click()
+    page.page.get_by_role("button", name="Theme: system").click()
     page.page.get_by_role("button", name="Theme: light").click()
     assert brightness(page) < 40
     assert page.picture() != light
@@ -60,6 +78,45 @@ def test_it_fits_a_phone(open_page: Open, model: str, view: str) -> None:
            }).map(one => one.outerHTML.slice(0, 120))"""
     )
     assert sticking == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_parts_can_be_told_from_the_ground(open_page: Open, scheme: str) -> None:
+    """Both parts of the doubt, and the colours of all classes, have a contrast of 3 : 1 with what is behind them."""
+    page = open_page("#model=digits", color_scheme=scheme).answered()
+    names = ["--epistemic", "--aleatoric", *(f"--class-{index}" for index in range(10))]
+    assert min(contrasts(page, names)) >= 3
+
+
+def test_a_class_has_one_colour(open_page: Open) -> None:
+    """Votes, lines of the table and curves of the sweep show a class in the same colour, which no other class has."""
+    page = open_page("#model=digits&seed=1").answered()
+    colours: dict[str, list[str]] = {}
+    for element, part in ((".ballot span", None), (".legend .line", ".swatch"), (".committee tbody tr", ".one")):
+        for one in page.page.locator(element).all():
+            name = (one.inner_text() or "2").split()[0]  # too few votes for 2 have no words
+            shown = (one.locator(part).first if part else one).evaluate(
+                "one => { const { stroke, backgroundColor } = getComputedStyle(one);"
+                " return stroke === 'none' ? backgroundColor : stroke; }"
+            )
+            colours.setdefault(name, []).append(shown)
+    assert [len(colours[name]) for name in "126"] == [3, 2, 3]
+    assert all(len(set(found)) == 1 for found in colours.values())
+    assert len({found[0] for found in colours.values()}) == 10
+
+
+@pytest.mark.parametrize("model", ["digits", "digits-ensemble", "mnist-ff"])
+def test_a_pictures_controls_are_all_in_sight(open_page: Open, model: str) -> None:
+    """On a screen of 1280 × 900 nothing of what disturbs a picture must be scrolled to."""
+    page = open_page(f"#model={model}").answered()
+    below = page.page.locator("#inputs").evaluate("inputs => inputs.scrollHeight - inputs.clientHeight")
+    assert below <= 1
+
+
+def test_the_chosen_model_is_in_sight_on_a_phone(open_page: Open) -> None:
+    """The list of models is wider than a phone; it opens where the chosen one stands."""
+    page = open_page("#model=mnist-ff", **PHONE).answered()
+    expect(page.page.get_by_role("link", name="mnist-ff", exact=True)).to_be_in_viewport(ratio=1)
 
 
 def test_a_finger_moves_a_slider_and_sees_the_answer(open_page: Open) -> None:
@@ -131,7 +188,7 @@ def test_every_control_can_be_reached_and_is_seen_to_be(open_page: Open) -> None
         )
         assert here["sign"], f"{here['what']} does not show that it has the focus"
         reached.append(here["what"])
-    for wanted in ("theme", "in-age", "in-age-slider", "in-seed", "in-what-if", "tab-answer", "in-Sweep-over"):
+    for wanted in ("theme", "in-age", "in-age-slider", "in-seed", "in-dropout", "tab-answer", "in-Sweep-over"):
         assert wanted in reached, wanted
 
 

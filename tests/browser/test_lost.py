@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.api.live import Server
-from tests.browser.pages import Playground
+from tests.api.stores import publish
+from tests.browser.pages import PHONE, Playground
 from tests.browser.relay import Relay
 
 Open = Callable[..., Playground]
@@ -53,13 +56,51 @@ def test_trying_again_is_a_button(open_page: Open, relay: Relay) -> None:
     expect(page.page.get_by_role("alert")).to_be_hidden()
 
 
+def test_an_answer_of_before_is_seen_to_be_one(open_page: Open, relay: Relay) -> None:
+    """On a phone, far down, one sees that nothing was answered; the old answer is faint until there is a new one."""
+    page = open_page("#model=digits", base=relay.url, may_lose_it=True, **PHONE).answered()
+    relay.cut()
+    page.page.get_by_role("button", name="Another", exact=True).click()
+    expect(page.page.get_by_role("alert")).to_contain_text("What you see is the previous answer.")
+    expect(page.page.get_by_role("alert")).to_be_in_viewport()
+    expect(page.page.locator(".brief")).to_be_hidden()
+    expect(page.page.locator("#answer")).to_have_class(re.compile("stale"))
+    relay.mend()
+    page.answered()
+    expect(page.page.locator("#answer")).not_to_have_class(re.compile("stale"))
+
+
 def test_a_service_that_is_gone_from_the_start(open_page: Open, relay: Relay) -> None:
-    """The page that was loaded before it went says so when another model is asked for, and opens it later."""
+    """The page that was loaded before it went says so when another model is asked for, and opens it once it is back."""
     page = open_page("#model=diabetes", base=relay.url, may_lose_it=True).answered()
     relay.cut()
     page.page.get_by_role("link", name="digits", exact=True).click()
     expect(page.page.get_by_role("alert")).to_contain_text("stopped answering")
     relay.mend()
-    page.page.get_by_role("button", name="Try again").click()
     expect(page.page.get_by_role("heading", name="Draw or pick")).to_be_visible()
     page.answered()
+
+
+def test_a_store_without_models(open_page: Open, tmp_path: Path) -> None:
+    """The page says so and shows nothing else; the first model that is published is found."""
+    server = Server(store=tmp_path)
+    try:
+        page = open_page(base=server.url)
+        expect(page.page.get_by_role("alert")).to_contain_text("No models are being served yet.")
+        expect(page.page.locator("#room")).to_be_hidden()
+        publish(tmp_path, "first")
+        page.answered()
+        expect(page.page.get_by_role("alert")).to_be_hidden()
+    finally:
+        server.stop()
+
+
+def test_a_fault_of_the_page_is_told(open_page: Open) -> None:
+    """A manifest that it can't make sense of leaves words on the page, and other models can still be opened."""
+    page = open_page("#model=digits", may_fail=True).answered()
+    page.page.route("**/v1/models/diabetes", lambda route: route.fulfill(json={"name": "diabetes"}))
+    page.page.get_by_role("link", name="diabetes", exact=True).click()
+    expect(page.page.get_by_role("alert")).to_contain_text("This page has a fault and can’t go on")
+    page.page.get_by_role("link", name="breast-cancer", exact=True).click()
+    page.answered()
+    expect(page.page.get_by_role("alert")).to_be_hidden()

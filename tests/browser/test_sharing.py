@@ -17,6 +17,7 @@ QUESTIONS = (
     "#model=diabetes&x=0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,0,0.02,-0.02&sweep=s5&seed=12&samples=150&interval=0.8",
     "#model=breast-cancer&p=0.45&output=benign&sweep=worst+area&seed=9007199254740991",
     "#model=digits&x=-20,0.15,0.1&sweep=noise&seed=1&samples=30",
+    "#model=digits-ensemble&method=ensemble&seed=1&samples=30",
 )
 
 
@@ -47,14 +48,14 @@ def test_a_link_follows_what_is_changed(open_page: Open) -> None:
     first = open_page("#model=diabetes").answered()
     first.type_into("age", "0.05")
     first.type_into("Seed", "99")
-    first.field("95 %").check()
+    first.field("95\u00a0%").check()
     first.field("Sweep over").select_option("bp")
     first.page.get_by_role("tab", name="Calibration").click()
     first.answered()
     second = open_page("#" + first.copied("Copy link").partition("#")[2]).answered()
     assert second.field("age").input_value() == "0.05"
     assert second.field("Seed").input_value() == "99"
-    assert second.field("95 %").is_checked()
+    assert second.field("95\u00a0%").is_checked()
     expect(second.page.get_by_role("tab", name="Calibration")).to_have_attribute("aria-selected", "true")
     second.page.get_by_role("tab", name="Answer").click()
     assert second.field("Sweep over").input_value() == "bp"
@@ -63,15 +64,23 @@ def test_a_link_follows_what_is_changed(open_page: Open) -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("#model=nothing", "There is no model nothing here"),
-        ("#model=diabetes&version=9", "There is no version 9 of it any more"),
-        ("#model=diabetes&version=1&digest=00000000", "another version of this model"),
-        ("#model=diabetes&x=1,2&seed=-3&samples=0&p=7&interval=0.5000001&sweep=canary&view=canary&image=zz", None),
-        ("#%E0%A4%A&x=%00&&&=", None),
+        ("#model=nope", "There is no model named “nope”; showing diabetes instead."),
+        ("#model=diabetes&version=9", "There is no version “9” of diabetes; showing version 1 instead."),
+        ("#model=diabetes&version=1&digest=00000000", "another version of diabetes"),
+        (
+            "#model=diabetes&x=1,2,3&seed=abc",
+            "This link’s “x” and “seed” don’t fit diabetes; using the defaults instead.",
+        ),
+        (
+            "#model=diabetes&x=1,2&image=zz&sweep=canary&method=ensemble&seed=-3&samples=0&p=7&interval=0.51&view=canary",
+            "“x”, “image”, “sweep”, “method”, “seed”, “samples”, “p”, “interval”, and “view” don’t fit",
+        ),
+        ("#%E0%A4%A&x=%00&&&=", "This link’s “x” doesn’t fit diabetes; using the default instead."),
+        ("#model=diabetes&canary=1", None),
     ],
 )
 def test_a_link_that_does_not_fit_opens_what_does(open_page: Open, address: str, said: str | None) -> None:
-    """What is not there is said; what makes no sense is the default."""
+    """What is not there, or makes no sense, is said, and the default taken; what nobody knows is ignored."""
     page = open_page(address).answered()
     alert = page.page.get_by_role("alert")
     if said is None:
