@@ -1,12 +1,12 @@
-/** Handwritten digits to begin with. */
+/** Digits to begin with. */
 
-import { MNIST } from "./mnist.js";
+import { LARGE } from "./large.js";
 
 /** {note, pictures}: pairs of a name and an image, for a subject that tells digits apart, and what to know about them. */
 export function examplesFor({ digits, pixels }) {
   if (!digits) return { note: null, pictures: [] };
   const { width, height, most } = pixels;
-  if (width === 28 && height === 28 && pixels.fine) return { note: null, pictures: MNIST };
+  if (width === 28 && height === 28 && pixels.fine) return { note: null, pictures: LARGE };
   if (width === 8 && height === 8 && most === 16) return { note: null, pictures: SMALL };
   return { note: "The examples are enlarged from 8 × 8 pixels.", pictures: SMALL.map(([name, text]) => [name, pixels.enlarged(text)]) };
 }
