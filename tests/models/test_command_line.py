@@ -161,7 +161,7 @@ def test_calibrate_with_a_file(lines, tmp_path):
     assert "for 20 samples" in answer.words
     assert lines.load("lines").manifest.calibration.conformal.samples == 20
     again = Answer("calibrate", "lines", "--data", rows_file(tmp_path), "--samples", 20, "--store", lines.root)
-    assert again.words.startswith("lines the same as before: version 2")
+    assert again.words.startswith("lines not published, the same as version 2")
     assert lines.versions("lines") == ("1", "2")
 
 
@@ -171,7 +171,7 @@ def test_calibrate_with_a_recipe(kitchen, tmp_path):
     assert Answer("train", "tiny", "--store", store).code == 0
     first = Repository(store).load(CLASSIFICATION.name).manifest
     name = CLASSIFICATION.name
-    assert Answer("calibrate", name, "--store", store).words.startswith(f"{name} the same as before: version 1")
+    assert Answer("calibrate", name, "--store", store).words.startswith(f"{name} not published, the same as version 1")
     answer = Answer("calibrate", f"{name}/1", "--samples", 30, "--store", store)
     assert answer.words.startswith(f"{name} published as version 2")
     second = Repository(store).load(name).manifest
@@ -344,8 +344,8 @@ def test_train(kitchen, tmp_path):
     manifest = Repository(tmp_path).load("tiny").manifest
     assert answer.code == 0
     assert f"tiny published as version 1 {manifest.digest}" in answer.words
-    assert "on held-out rows: accuracy" in answer.words
-    assert "plain methods on the same rows: logistic_regression accuracy" in answer.words
+    assert "12 test rows accuracy" in answer.words
+    assert "logistic regression" in answer.words
 
 
 def test_train_again(kitchen, tmp_path):
@@ -353,7 +353,7 @@ def test_train_again(kitchen, tmp_path):
     Answer("train", "tiny", "--store", tmp_path)
     answer = Answer("train", "tiny", "--store", tmp_path)
     assert answer.code == 0
-    assert "tiny the same as before: version 1" in answer.words
+    assert "tiny not published, the same as version 1" in answer.words
     assert Repository(tmp_path).versions("tiny") == ("1",)
 
 
