@@ -18,27 +18,33 @@ if TYPE_CHECKING:
 
 
 def calibrate_command(
-    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
+    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model, by default its newest version.")],
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            metavar="FILE.csv",
-            help="Rows that it was not trained with: columns named like its inputs, and its outputs, or one with the "
-            "names of classes. Without it: the validation rows of its recipe.",
+            metavar="FILE",
+            help="CSV or Parquet file of rows that the model was not trained on, with a column for each input and "
+            "output, or one with the class. Without it: the validation rows of its recipe.",
             show_default=False,
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=2, max=10_000, help="How many samples intervals and sets are to hold for.")
+        int,
+        typer.Option(
+            "--samples",
+            min=2,
+            max=10_000,
+            help="Number of samples per request for which intervals and sets are to hold.",
+        ),
     ] = DEFAULT_SAMPLES,
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Fit a version's noise, temperature and conformal quantiles again, and publish it as a new version.
+    """Fit a version's noise, temperature and conformal quantiles again, and publish the result as a new version.
 
-    The weights stay as they are. Intervals and prediction sets hold for requests with as many samples as are given
-    here; that becomes the version's default.
+    The weights stay as they are. Intervals and prediction sets hold for requests for this many samples, which becomes
+    the version's default.
     """
     from models.calibrating import PRIOR_ROWS, calibrated
     from models.held_out import Unusable, of_file

@@ -30,7 +30,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="PENUMBRA_STORE",
-        help="Directory that holds the models, or URL of an object store that does.",
+        help="Directory with the models, or the URL of an object store.",
         show_default=False,
     ),
 ]

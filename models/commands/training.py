@@ -40,41 +40,43 @@ def train_command(
         list[str],
         typer.Argument(
             metavar="RECIPE|TABLE",
-            help=f"One or more of {', '.join(RECIPES)}; or all. Or a table of your own: a CSV or Parquet file.",
+            help=f"Recipes: {', '.join(RECIPES)}, or all of them: all. Or a table of your own: a CSV or Parquet file.",
             show_default=False,
         ),
     ],
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
     target: Annotated[
-        list[str] | None, typer.Option(help="Of a table: the column to learn; several for several outputs.")
+        list[str] | None, typer.Option(help="Tables: the column to predict; repeat it for several outputs.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of a table: the model's name. Default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Tables: the model's name; by default that of the file.")] = None,
     task: Annotated[
-        str, typer.Option(help="Of a table: regression or classification. Default: by the target.")
+        str, typer.Option(help="Tables: regression, classification, or auto: inferred from the target.")
     ] = "auto",
-    drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Tables: a column to leave out; may be repeated.")] = None,
     category: Annotated[
-        list[str] | None, typer.Option(help="Of a table: a column whose numbers are categories; may be repeated.")
+        list[str] | None, typer.Option(help="Tables: a column whose numbers are categories; may be repeated.")
     ] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="Of a table: a text that means a missing value; may be repeated.")
+        list[str] | None, typer.Option(help="Tables: a text that stands for a missing value; may be repeated.")
     ] = None,
-    hidden: Annotated[str, typer.Option(help="Of a table: widths of the hidden layers.")] = "128,128",
-    dropout: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of a table: p of every hidden layer.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of a table: how rows are divided, and how training begins.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Of a table: most epochs.")] = 300,
+    hidden: Annotated[str, typer.Option(help="Tables: widths of the hidden layers.")] = "128,128",
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Tables: dropout probability p of every hidden layer.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Tables: seed of the split and of training.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Tables: maximum number of epochs.")] = 300,
     search: Annotated[
-        float, typer.Option(min=0.0, help="Of a table: minutes to search for better widths, p and steps first.")
+        float, typer.Option(min=0.0, help="Tables: minutes to spend on a hyperparameter search first.")
     ] = 0.0,
     plot: Annotated[
-        Path | None, typer.Option(help="Of a table: file for the reliability diagram (.png, .svg).")
+        Path | None, typer.Option(help="Tables: write the reliability diagram to this file (.png, .svg or .pdf).")
     ] = None,
 ) -> None:
-    """Train recipes, or a table of your own, and publish what comes out as new versions.
+    """Train recipes, or a table of your own, and publish the results as new versions.
 
-    A recipe says which data, which network, and how to train it; each is a small file in models/recipes.
-    The same recipe gives the same digest, and a version that exists already is not published twice.
+    A recipe is a small file in models/recipes: data, network, hyperparameters. The same recipe, or the same table with
+    the same options, gives the same digest, and what equals the newest version is not published again.
 
     A table: python -m models train houses.csv --target price
     """

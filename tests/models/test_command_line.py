@@ -73,9 +73,9 @@ def test_help_explains_every_command():
     answer = Answer("--help")
     assert answer.code == 0
     for sentence in (
-        "train Train recipes, or a table of your own, and publish what comes out as new versions.",
+        "train Train recipes, or a table of your own, and publish the results as new versions.",
         "calibrate Fit a version's noise, temperature and conformal quantiles again",
-        "list List the models in the store, with every version.",
+        "list List every version of every model in the store.",
         "describe Show a model's layers, its dropout sites, and what a row and a sample cost.",
     ):
         assert sentence in answer.words
@@ -87,15 +87,15 @@ def test_help_explains_every_command():
         (
             "train",
             [
-                "One or more of breast-cancer, diabetes, digits, digits-ensemble, mnist-ff; or all.",
+                "Recipes: breast-cancer, diabetes, digits, digits-ensemble, mnist-ff, or all of them: all.",
                 "Or a table of your own: a CSV or Parquet file.",
-                "The same recipe gives the same digest",
+                "The same recipe, or the same table with the same options, gives the same digest",
                 "PENUMBRA_STORE",
             ],
         ),
-        ("list", ["with every version", "Directory that holds the models, or URL", "PENUMBRA_STORE", "Print JSON"]),
+        ("list", ["List every version", "Directory with the models, or the URL", "PENUMBRA_STORE", "Print JSON"]),
         ("calibrate", ["--data", "--samples", "The weights stay as they are.", "the validation rows of its recipe"]),
-        ("describe", ["its newest version by default", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
+        ("describe", ["by default its newest version", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
     ],
 )
 def test_help_of_a_command(command, phrases):
