@@ -48,7 +48,7 @@ def coverage(manifest: Manifest) -> list[str]:
         told.append(f"90 % conformal intervals (requests for {held.samples} samples, the default): {share}")
     if "coverage_90" in test:
         when = " (requests for other numbers of samples)" if told else ""
-        told.append(f"90 % intervals of the predictive mixture{when}: {_percent(test['coverage_90'])}")
+        told.append(f"90 % predictive intervals{when}: {_percent(test['coverage_90'])}")
     if "set_coverage_90" in test:
         size = f"{test['set_size_90']:.2f} classes on average"
         told.append(f"90 % prediction sets, of {size}: {_percent(test['set_coverage_90'])}")

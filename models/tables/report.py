@@ -46,9 +46,9 @@ class Point:
 def reliability(trained: Trained, dataset: Dataset, parts: Split) -> list[Point]:
     """The points of a version's reliability diagram, from the test rows.
 
-    The committee is asked as the service asks it when a request says nothing else: method dropout, the version's number
-    of samples, its temperature or noise; intervals are conformal where it has quantiles for that. Levels that these
-    are too few calibration rows for have no point.
+    The committee is asked as the service asks it by default: method dropout, the version's number of samples, its
+    temperature or noise; intervals are conformal where it has quantiles for that. Levels for which there were too few
+    calibration rows have no point. A network without dropout is asked for its prediction.
     """
     manifest = trained.manifest
     model = Model(manifest, safetensors.torch.load(trained.weights))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from scipy.stats import norm
 from typer.testing import CliRunner
 
 from models.__main__ import app
@@ -43,16 +44,15 @@ def trained_on(dataset, name, p=0.2, **calibration):
 
 @pytest.fixture
 def answers(tmp_path, start_server):
-    """Publishes versions, serves them, and asks about rows: `answers(versions)(name, rows, interval=…)`."""
+    """Publishes versions, serves them, and asks about rows: `answers(versions)("name/sample", rows, interval=…)`."""
 
     def serve(versions):
         for version in versions:
             Repository(tmp_path).publish(version.manifest, version.weights)
         server = start_server(store=tmp_path)
 
-        def ask(name, rows, **options):
-            body = {"inputs": rows.tolist(), "seed": 7, **options}
-            response = server.client.post(f"/v1/models/{name}/sample", json=body)
+        def ask(path, rows, **options):
+            response = server.client.post(f"/v1/models/{path}", json={"inputs": rows.tolist(), **options})
             assert response.status_code == 200, response.text
             return response.json()
 
@@ -63,15 +63,14 @@ def answers(tmp_path, start_server):
 
 @pytest.mark.slow
 def test_intervals_are_those_of_the_service(answers):
-    """At every level as many test targets lie in the intervals that are served: conformal, tempered, or of noise alone.
+    """At every level as many test targets lie in the intervals that are served, conformal or tempered.
 
     But for four of eighty, which another seed may move across an edge.
     """
     dataset = linear_data(ROWS, noise=20.0)
     made = {
         "conformal": trained_on(dataset, "conformal"),
-        "tempered": trained_on(dataset, "tempered", temperature=0.2),
-        "full": trained_on(dataset, "full", p=0.0),
+        "predictive": trained_on(dataset, "predictive", temperature=0.05),
     }
     ask = answers([version for version, _ in made.values()])
     for name, (version, parts) in made.items():
@@ -79,12 +78,24 @@ def test_intervals_are_those_of_the_service(answers):
         points = reliability(version, dataset, parts)
         assert [point.claimed for point in points] == list(LEVELS)
         for point in points:
-            served = ask(name, dataset.inputs[parts.test], interval=point.claimed)["interval"]
-            assert served["kind"] == ("conformal" if name == "conformal" else "predictive")
+            served = ask(f"{name}/sample", dataset.inputs[parts.test], seed=7, interval=point.claimed)["interval"]
+            assert served["kind"] == name
             held = (np.array(served["lower"]) <= targets) & (targets <= np.array(served["upper"]))
             assert abs(point.observed - held.mean()) < 5 / 80, (name, point)
     # Had the temperature been forgotten, these intervals would hold nine tenths.
-    assert reliability(made["tempered"][0], dataset, made["tempered"][1])[LEVELS.index(0.9)].observed < 0.7
+    assert points[LEVELS.index(0.9)].observed < 0.7
+
+
+@pytest.mark.slow
+def test_without_dropout_intervals_are_those_of_predictions(answers):
+    """There is no committee to sample: what is predicted is a normal distribution, whose quantiles are known."""
+    dataset = linear_data(ROWS, noise=20.0)
+    version, parts = trained_on(dataset, "full", p=0.0)
+    predicted = answers([version])("full/predict", dataset.inputs[parts.test])
+    mean, std = np.array(predicted["mean"]), np.array(predicted["aleatoric_std"])
+    off = np.abs(dataset.numbers[parts.test] - mean) / std
+    for point in reliability(version, dataset, parts):
+        assert point.observed == pytest.approx((off <= norm.ppf((1 + point.claimed) / 2)).mean())
 
 
 @pytest.mark.slow
@@ -96,7 +107,7 @@ def test_confidence_is_that_of_the_service(answers):
     confident = {}
     for name, (version, parts) in made.items():
         points = reliability(version, dataset, parts)
-        served = np.array(ask(name, dataset.inputs[parts.test])["probabilities"])
+        served = np.array(ask(f"{name}/sample", dataset.inputs[parts.test], seed=7)["probabilities"])
         right = served.argmax(axis=1) == dataset.classes[parts.test]
         shares = np.array([point.count for point in points]) / len(served)
         confident[name] = float(shares @ [point.claimed for point in points])
@@ -145,7 +156,7 @@ def test_a_regression_is_reported_in_words(homes, tmp_path):
     test = Repository(store).load("homes").manifest.metrics["test"]
     for share, words in (
         (test["conformal_coverage_90"], "90 % conformal intervals (requests for 100 samples, the default)"),
-        (test["coverage_90"], "90 % intervals of the predictive mixture (requests for other numbers of samples)"),
+        (test["coverage_90"], "90 % predictive intervals (requests for other numbers of samples)"),
     ):
         assert f"test rows in {words}: {100 * share:.1f} %" in told
     (ninety,) = (p for p in Repository(store).load("homes").manifest.metrics["reliability"] if p["claimed"] == 0.9)
