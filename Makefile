@@ -16,6 +16,8 @@ serve: $(VENV)/.kernel ## Serve the shipped models on 127.0.0.1:8000 (PORT=… f
 	@echo "    -d '{\"inputs\": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]], \"samples\": 100, \"seed\": 7}'"
 	@exec $(RUN) -m service --port $(PORT)
 
+setup: $(VENV)/.dev $(VENV)/.kernel ## Install everything: what serving, training and tests need
+
 test: $(VENV)/.dev $(VENV)/.kernel ## Run every test
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
@@ -138,4 +140,4 @@ $(VENV)/.dev: $(VENV)/.serve
 	$(PIP) install -c constraints.txt --editable '.[serve,jobs,jwt,redis,score,tracing,train,dev,conformance,browser]'
 	@touch $@
 
-.PHONY: help serve test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-capacity bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean
+.PHONY: help serve setup test check ray-check kernel train docs vendor pictures harden weaken audit sbom image image-check bench bench-http bench-binary bench-cache bench-capacity bench-overhead bench-peers bench-scoring bench-moments bench-startup committees clean

@@ -12,8 +12,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train networks, look at the ones in the store, and say which are served.",
+    help="Train, import and export models, inspect the store, and choose which versions are served.",
 )
+
+
+def _flowing(docstring: str) -> str:
+    """Its paragraphs in a line each: how they are broken depends on the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
+
+
 # In the order in which they are listed.
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "train": training.train_command,
@@ -26,7 +33,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "unpin": store.unpin_command,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, help=_flowing(command.__doc__ or ""))(command)
 
 
 def main() -> None:

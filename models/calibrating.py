@@ -6,7 +6,7 @@ Validation rows fit, test rows measure; none of it touches a network. Knows noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,12 @@ from models.mixed import standardise
 from models.networks import build
 from models.repository import Model, serialise
 from models.stacking import stacking_weights
+
+# The prior for temperature 1 where rows may be few, see `evaluation`. Measured on samples of 60 rows of eight public
+# tables and a made-up one, with a fifth of them for the temperature: the log-likelihood of another row is better by
+# 0.14 for regressions, and by 0.8 for classifications, whose few rows may all be right, which is likeliest under a
+# temperature of 0. On samples of 200 rows it is worse by 0.01 and better by 0.04; of 1000 (regressions) it is the same.
+PRIOR_ROWS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Subject:
         return np.array([target.mean for target in targets]), np.array([target.scale for target in targets])
 
 
-class _Normals(NamedTuple):
+class Normals(NamedTuple):
     """The mixture that a committee predicts with: means and variances [samples, rows, outputs] in raw units."""
 
     means: Float64
@@ -86,30 +92,38 @@ class _Normals(NamedTuple):
 
     @property
     def std(self) -> Float64:
+        """The standard deviation of the mixture [rows, outputs]."""
         return np.asarray(np.sqrt(self.means.var(axis=0, ddof=1) + self.variances.mean(axis=0)))
 
 
-def fit(subject: Subject, rows: Tensor, targets: npt.NDArray[Any], samples: int = DEFAULT_SAMPLES) -> Fitted:
+def fit(
+    subject: Subject,
+    rows: Tensor,
+    targets: npt.NDArray[Any],
+    samples: int = DEFAULT_SAMPLES,
+    prior_rows: float = 0.0,
+) -> Fitted:
     """What rows that no weight was fitted to say, asked by committees of `samples`.
 
-    rows [rows, inputs] in standard units; targets [rows, outputs] in raw units, or classes [rows].
+    rows [rows, inputs] in standard units; targets [rows, outputs] in raw units, or classes [rows]. The belief that the
+    temperature is 1 weighs as much as `prior_rows`.
     """
     if isinstance(subject.architecture.head, RegressionHead):
-        return _fit_numbers(subject, rows, targets, samples)
-    return _fit_classes(subject, rows, targets, samples)
+        return _fit_numbers(subject, rows, targets, samples, prior_rows)
+    return _fit_classes(subject, rows, targets, samples, prior_rows)
 
 
-def _fit_numbers(subject: Subject, rows: Tensor, targets: Float64, samples: int) -> Fitted:
+def _fit_numbers(subject: Subject, rows: Tensor, targets: Float64, samples: int, prior_rows: float) -> Fitted:
     head, (_, scale) = subject.architecture.head, subject.units
     assert isinstance(head, RegressionHead), "it has numbers to fit to. This is a bug."
     noise, temperature = None, None
     draws = subject.draws(rows, samples)
     if head.variance:
-        temperature = evaluation.fit_temperature(targets, *_in_raw_units(subject, draws, None, None))
+        temperature = evaluation.fit_temperature(targets, *in_raw_units(subject, draws, None, None), prior_rows)
     else:
         noise = tuple(evaluation.fit_noise_variance(targets, _means(subject, draws)).tolist())
     asked = {
-        method: _in_raw_units(subject, subject.draws(rows, samples, method), noise, temperature)
+        method: in_raw_units(subject, subject.draws(rows, samples, method), noise, temperature)
         for method in subject.methods
     }
     scores = {
@@ -122,8 +136,10 @@ def _fit_numbers(subject: Subject, rows: Tensor, targets: Float64, samples: int)
     return Fitted(noise, _calibration(subject, temperature, scores, samples), _told(told, samples))
 
 
-def _fit_classes(subject: Subject, rows: Tensor, classes: npt.NDArray[np.int64], samples: int) -> Fitted:
-    temperature = evaluation.fit_class_temperature(classes, subject.draws(rows, samples))
+def _fit_classes(
+    subject: Subject, rows: Tensor, classes: npt.NDArray[np.int64], samples: int, prior_rows: float
+) -> Fitted:
+    temperature = evaluation.fit_class_temperature(classes, subject.draws(rows, samples), prior_rows)
     asked = {method: subject.draws(rows, samples, method) / temperature for method in subject.methods}
     scores = {method: class_scores(classes, evaluation.committee(draws)) for method, draws in asked.items()}
     told = evaluation.classification_uncertainty(asked["dropout"]) if "dropout" in asked else None
@@ -154,14 +170,21 @@ def _calibration(
     )
 
 
-def calibrated(model: Model, held: HeldOut, version: str, samples: int) -> tuple[Manifest, bytes]:
+def subject_of(manifest: Manifest, networks: Sequence[Mapping[str, Tensor]]) -> Subject:
+    """The networks of a version, from their tensors by name."""
+    built = [build(manifest.architecture) for _ in networks]
+    for network, tensors in zip(built, networks, strict=True):
+        network.load_state_dict(dict(tensors))
+    return Subject(built, manifest.architecture, manifest.outputs)
+
+
+def calibrated(
+    model: Model, held: HeldOut, version: str, samples: int, prior_rows: float = PRIOR_ROWS
+) -> tuple[Manifest, bytes]:
     """A new version of a model with the same networks, calibrated with other rows; what was measured is left out."""
     manifest = model.manifest
-    networks = [build(manifest.architecture) for _ in model.networks]
-    for network, tensors in zip(networks, model.networks, strict=True):
-        network.load_state_dict(dict(tensors))
     rows = torch.from_numpy(standardise(held.inputs, manifest.inputs))
-    fitted = fit(Subject(networks, manifest.architecture, manifest.outputs), rows, held.targets, samples)
+    fitted = fit(subject_of(manifest, model.networks), rows, held.targets, samples, prior_rows)
     weights = serialise(model.tensors)
     provenance = {"data": held.source, "rows": len(rows), "of_version": manifest.version}
     draft = manifest.model_copy(
@@ -197,10 +220,10 @@ def measure(subject: Subject, fitted: Fitted, rows: Tensor, targets: npt.NDArray
             hits = sets[np.arange(len(targets)), targets]
             figures |= {"set_coverage_90": float(hits.mean()), "set_size_90": float(sets.sum(axis=1).mean())}
         return figures
-    normals = _in_raw_units(subject, draws, fitted.noise_variance, calibration.temperature)
+    normals = in_raw_units(subject, draws, fitted.noise_variance, calibration.temperature)
     figures = evaluation.regression_metrics(targets, _means(subject, full).mean(axis=0), *normals)
     if held is not None:
-        some = _Normals(normals.means[few], normals.variances[few])
+        some = Normals(normals.means[few], normals.variances[few])
         scores = regression_scores(targets, some.means.mean(axis=0), some.std, subject.units[1])
         figures["conformal_coverage_90"] = float(covered(scores, held, evaluation.LEVEL).mean())
     return figures
@@ -212,14 +235,12 @@ def _means(subject: Subject, draws: Float64) -> Float64:
     return np.asarray(draws[..., : len(mean)] * scale + mean)
 
 
-def _in_raw_units(
-    subject: Subject, draws: Float64, noise: Sequence[float] | None, temperature: float | None
-) -> _Normals:
+def in_raw_units(subject: Subject, draws: Float64, noise: Sequence[float] | None, temperature: float | None) -> Normals:
     """What draws predict; their variances are a head's, tempered, where the noise is not known."""
     means, (mean, scale) = _means(subject, draws), subject.units
     if noise is not None:
-        return _Normals(means, np.broadcast_to(np.array(noise), means.shape))
-    return _Normals(means, evaluation.variance_of(draws[..., len(mean) :]) * scale**2 * (temperature or 1.0))
+        return Normals(means, np.broadcast_to(np.array(noise), means.shape))
+    return Normals(means, evaluation.variance_of(draws[..., len(mean) :]) * scale**2 * (temperature or 1.0))
 
 
 def _told(found: dict[Quantity, Float64] | None, samples: int) -> ValidationUncertainty | None:

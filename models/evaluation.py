@@ -111,22 +111,23 @@ def committee(draws: Float64) -> Float64:
     return np.asarray(softmax(draws, axis=-1).mean(axis=0))
 
 
-def fit_temperature(targets: Float64, means: Float64, variances: Float64) -> float:
+def fit_temperature(targets: Float64, means: Float64, variances: Float64, prior_rows: float = 0.0) -> float:
     """What to multiply a variance head's variances with, so that targets [rows, outputs] are likeliest.
 
-    means and variances are [samples, rows, outputs]: it is the temperature that tempers each normal.
+    means and variances are [samples, rows, outputs]: it is the temperature that tempers each normal. For `prior_rows`
+    see `_best_temperature`.
     """
 
     def loss(log_temperature: float) -> float:
         return -float(mixture_log_likelihood(targets, means, variances * np.exp(log_temperature)).mean())
 
-    return _best_temperature(loss)
+    return _best_temperature(loss, prior_rows / len(targets))
 
 
-def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64) -> float:
+def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64, prior_rows: float = 0.0) -> float:
     """What to divide logits [samples, rows, classes] by, so that target classes [rows] are likeliest.
 
-    Guo et al. 2017, for the mixture of a committee.
+    Guo et al. 2017, for the mixture of a committee. For `prior_rows` see `_best_temperature`.
     """
     rows = np.arange(len(targets))
 
@@ -134,13 +135,22 @@ def fit_class_temperature(targets: npt.NDArray[np.int64], draws: Float64) -> flo
         logs = log_softmax(draws / np.exp(log_temperature), axis=-1)[:, rows, targets]
         return -float((logsumexp(logs, axis=0) - np.log(len(draws))).mean())
 
-    return _best_temperature(loss)
+    return _best_temperature(loss, prior_rows / len(targets))
 
 
-def _best_temperature(loss: Callable[[float], float]) -> float:
-    """The minimiser between 1/20 and 20 of a loss of its logarithm; rounded, for more digits than that are noise."""
+def _best_temperature(loss: Callable[[float], float], prior: float) -> float:
+    """The minimiser between 1/20 and 20 of a loss of its logarithm; rounded, for more digits than that are noise.
+
+    The loss is a mean over rows; `prior` is how many rows the belief that the temperature is 1 weighs as much as, as a
+    share of these. A row knows a normal's log variance to ± √2, so that the belief of n rows is (log T)² n / 4.
+    """
     reach = math.log(20.0)
-    best = minimize_scalar(loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-4})
+    best = minimize_scalar(
+        lambda log_temperature: loss(log_temperature) + prior * log_temperature**2 / 4.0,
+        bounds=(-reach, reach),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
     return float(f"{math.exp(best.x):.4g}")
 
 

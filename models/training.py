@@ -60,7 +60,8 @@ class Recipe:
 
     With `members` it is an ensemble: so many networks, whose seeds follow one another, on the same split; with
     `bootstrap` each has its own resample of the training rows (bagging: Breiman 1996). `augment` gives other versions
-    of a batch of standardised rows that mean the same, each time it is seen.
+    of a batch of standardised rows that mean the same, each time it is seen. The temperature is fitted to the
+    validation rows, and where these may be few, `prior_rows` more that are content with a temperature of 1.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Recipe:
     members: int = 0
     bootstrap: bool = False
     augment: Callable[[Tensor], Tensor] = lambda rows: rows
+    prior_rows: float = 0.0
 
     def __post_init__(self) -> None:
         if self.members == 1 or self.members < 0:
@@ -114,7 +116,8 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
     networks, epochs = _fit_all(recipe, rows, targets, parts, on_epoch)
     with _reproducible(recipe.hyperparameters.seed):
         subject = Subject(networks, recipe.architecture, outputs)
-        fitted = fit(subject, rows[parts.validation], dataset.targets[parts.validation])
+        seen = parts.validation
+        fitted = fit(subject, rows[seen], dataset.targets[seen], prior_rows=recipe.prior_rows)
         figures = measure(subject, fitted, rows[parts.test], dataset.targets[parts.test])
     # A regression's members count alike.
     members = fitted.members or (Member(weight=1 / max(1, recipe.members)),) * recipe.members
@@ -140,6 +143,7 @@ def train(recipe: Recipe, version: str, on_epoch: Callable[[Epoch], None] = lamb
             "hyperparameters": asdict(recipe.hyperparameters),
             "epochs": epochs if members else epochs[0],
             **({"members": recipe.members, "bootstrap": recipe.bootstrap} if members else {}),
+            **({"prior_rows": recipe.prior_rows} if recipe.prior_rows else {}),
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },

@@ -42,7 +42,7 @@ def _sections(found: Found, splits: int) -> dict[str, str]:
     return {
         "digits": _by_way(found.digits, f"digits, {splits} splits"),
         "diabetes": _by_way(found.diabetes, f"diabetes, {splits} splits"),
-        "strangers": _strangers(found.strangers),
+        "out-of-distribution": _strangers(found.strangers),
     }
 
 

@@ -66,7 +66,7 @@ def _scores(scores: Scores, title: str) -> Figure:
 
 
 def _calibration(found: Found) -> Figure:
-    """How often the likeliest class was right, by how likely it was said to be: rows of all splits."""
+    """Accuracy by confidence: rows of all splits."""
     figure, panels = plt.subplots(1, len(WAYS), figsize=(9, 2.6), sharey=True, constrained_layout=True)
     truth = np.concatenate(found.truth)
     for panel, way in zip(panels, WAYS, strict=True):
@@ -76,9 +76,9 @@ def _calibration(found: Found) -> Figure:
         panel.plot(seen.confidence[some], seen.accuracy[some], color=COLOURS[way], linewidth=1.2)
         sizes = 8 + 60 * seen.rows[some] / seen.rows.max()
         panel.scatter(seen.confidence[some], seen.accuracy[some], sizes, color=COLOURS[way], zorder=3)
-        panel.set(title=way, xlim=(0, 1.03), ylim=(0, 1.05), xlabel="said to be right")
+        panel.set(title=way, xlim=(0, 1.03), ylim=(0, 1.05), xlabel="confidence")
         panel.set_aspect("equal")
-    panels[0].set_ylabel("was right")
+    panels[0].set_ylabel("accuracy")
     return figure
 
 
@@ -102,7 +102,7 @@ def _strangers(scores: Scores) -> Figure:
                     )
     panel.set_yticks(range(len(kinds)), kinds[::-1])
     panel.set(
-        xlabel="AUROC: how well strangers are told from digits (0.5: not at all, 1: always)",
+        xlabel="AUROC: how well such images are told from digits (0.5: not at all, 1: always)",
         ylim=(-0.6, len(kinds) - 0.4),
     )
     panel.tick_params(axis="y", length=0)

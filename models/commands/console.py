@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from models.location import SCHEMES, is_url
+from models.manifest import Manifest
 from models.mirror import open_store
-from models.repository import Repository, Unreachable
+from models.repository import Repository, RepositoryError, Unreachable
 
 if TYPE_CHECKING:
     from models.training import Epoch, Recipe
@@ -29,7 +30,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="PENUMBRA_STORE",
-        help="Directory that holds the models, or URL of an object store that does.",
+        help="Directory with the models, or the URL of an object store.",
         show_default=False,
     ),
 ]
@@ -60,6 +61,22 @@ def writable(store: str, cache: Path) -> Repository:
     except OSError as error:
         fail(f"{store} can't hold models: {error.strerror}")
     return repository
+
+
+def publish(repository: Repository, manifest: Manifest, weights: bytes, *known: Manifest) -> Manifest:
+    """Publishes a version and says so, unless the newest one or one that is `known` answers the same.
+
+    Returns the one that is in the store.
+    """
+    with suppress(RepositoryError):  # there is none, or it is broken
+        known = (*known, repository.load(manifest.name).manifest)
+    same = next((one for one in known if one.digest == manifest.digest), None)
+    if same is None:
+        repository.publish(manifest, weights)
+    word = "published as" if same is None else "not published, the same as"
+    found = same or manifest
+    output.print(f"[bold]{found.name}[/] {word} version {found.version}  {found.digest}", soft_wrap=True)
+    return found
 
 
 def fail(message: str) -> NoReturn:

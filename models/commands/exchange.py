@@ -17,24 +17,37 @@ from models.repository import RepositoryError, Unreachable
 
 
 def import_command(
-    file: Annotated[Path, typer.Argument(help="A state_dict or nn.Sequential from torch.save, or safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(help="An nn.Sequential or a state_dict saved by torch.save, or a .safetensors file.")
+    ],
     name: Annotated[str, typer.Option(help="The model's name.")],
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
     spec: Annotated[
         Path | None,
-        typer.Option(help="JSON: architecture, head, inputs, outputs, image, dropout, examples; as needed."),
+        typer.Option(
+            help="JSON with what the file does not say: architecture, head, inputs, outputs, image, dropout, examples."
+        ),
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="A classification of so many classes.")] = None,
-    outputs: Annotated[int | None, typer.Option(min=1, help="A regression of so many outputs.")] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help="The network is a classifier with this many classes.")
+    ] = None,
+    outputs: Annotated[
+        int | None, typer.Option(min=1, help="The network is a regression with this many outputs.")
+    ] = None,
     dropout: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="p of all sites, for checkpoints of stacks, which have none.")
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Dropout probability of every site of a feed-forward stack, since its checkpoints do not record it.",
+        ),
     ] = None,
 ) -> None:
-    """Publish a network that PyTorch trained: no code in a file is run.
+    """Publish a network trained with PyTorch. Code in the file is never run.
 
-    An nn.Sequential of plain layers, or a checkpoint of a feed-forward stack, says itself which network it is; other
-    tensors need an architecture in --spec. Outputs are compared with the original's on random rows before publishing.
+    An nn.Sequential of plain layers, or a checkpoint of a feed-forward stack, describes its own architecture; other
+    tensors need one in --spec. Before it is published, the network is compared with the original on random rows.
     """
     from models.exchange.files import ImportRefused
     from models.exchange.importing import import_file, read_spec
@@ -57,20 +70,22 @@ def import_command(
         fail(str(error))
     output.print(f"[bold]{name}[/] published as version {manifest.version}  {manifest.digest}", soft_wrap=True)
     if imported.apart is None:
-        output.print(
-            "  compared with nothing: tensors alone can't be run; examples in --spec can be checked", style="dim"
-        )
+        output.print("  not compared: tensors alone can't be run; examples in --spec can be checked", style="dim")
     else:
-        output.print(f"  at most {imported.apart:.1e} from the original, on random rows", style="dim", highlight=False)
+        output.print(
+            f"  outputs differ from the original's by at most {imported.apart:.1e}, on random rows",
+            style="dim",
+            highlight=False,
+        )
 
 
 def export_command(
-    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default.")],
+    name: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="A model, by default its newest version.")],
     file: Annotated[Path, typer.Option("--out", help="Python file to write; the weights go beside it, as .pt.")],
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Write a model as a plain PyTorch module: a Python file and its weights, which run without us."""
+    """Write a model as a plain PyTorch module: a Python file and its weights, which need nothing of Penumbra."""
     from models.exchange.exporting import export
 
     name, _, version = name.partition("/")

@@ -21,7 +21,7 @@ from models.repository import CorruptVersion, Repository, RepositoryError
 def list_command(
     store: StoreOption = DEFAULT_STORE, cache: CacheOption = DEFAULT_CACHE, as_json: JsonOption = False
 ) -> None:
-    """List the models in the store, with every version."""
+    """List every version of every model in the store."""
     repository = opened(store, cache)
     models = repository.look()
     lines = [_line(repository, name, version) for name, kept in models.items() for version in kept.versions]
@@ -50,18 +50,18 @@ def list_command(
 
 def describe_command(
     name: Annotated[
-        str, typer.Argument(metavar="NAME[/VERSION]", help="A model; its newest version by default. Or ff_stack.")
+        str, typer.Argument(metavar="NAME[/VERSION]", help="A model, by default its newest version; or ff_stack.")
     ],
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
     as_json: JsonOption = False,
     size: Annotated[
-        str | None, typer.Option(help=f"Of ff_stack, as it was published: {', '.join(STACK_SIZES)}.")
+        str | None, typer.Option(help=f"ff_stack only, one of its published sizes: {', '.join(STACK_SIZES)}.")
     ] = None,
 ) -> None:
     """Show a model's layers, its dropout sites, and what a row and a sample cost.
 
-    ff_stack is described without weights: the network is built on PyTorch's meta device.
+    ff_stack describes a feed-forward stack of a published size, without weights.
     """
     if size is not None or name == "ff_stack":
         _describe_stack(name, size, as_json=as_json)
@@ -86,9 +86,10 @@ def pin_command(
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Have a version served by default instead of the newest, to roll back, say.
+    """Serve this version of a model by default instead of the newest, for instance to roll back.
 
-    It is checked first. Services that watch the store follow within seconds; other versions can still be asked by name.
+    The version is checked first. Services that watch the store follow within seconds; other versions still answer when
+    they are asked for by name.
     """
     name, _, version = name.partition("/")
     if not version:
@@ -102,7 +103,7 @@ def unpin_command(
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Have the newest version of a model served by default again."""
+    """Serve the newest version of a model by default again."""
     _pin(store, cache, name, None)
     output.print(f"the newest version of [bold]{escape(name)}[/] is served by default", highlight=False)
 

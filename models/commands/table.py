@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Lines
 
-from models.commands.console import progress
+from models.commands.console import errors, output, progress, publish
+from models.commands.figures import comparison, coverage, lines_of
 from models.data import describe_inputs
 from models.features import Boolean, Category, Input
 from models.manifest import NAME_PATTERN, Manifest
@@ -48,8 +48,11 @@ def task_choice(text: str) -> TaskChoice:
     raise UnusableTable(f"--task must be regression or classification, not {shown(text)}")
 
 
-def train_table(asked: Asked, repository: Repository, output: Console, errors: Console) -> Manifest:
-    """Trains and publishes a version, and prints what became of the table. Raises UnusableTable or Diverged."""
+def train_table(asked: Asked, repository: Repository) -> None:
+    """Trains a version, publishes it unless it is there, and prints what became of the table.
+
+    Raises UnusableTable or Diverged.
+    """
     name = _name(asked)
     hyper = replace(fitting.HYPERPARAMETERS, seed=asked.seed, max_epochs=asked.epochs)
     table = read_table(asked.path, asked.missing)
@@ -60,28 +63,27 @@ def train_table(asked: Asked, repository: Repository, output: Console, errors: C
     recipe = fitting.recipe_of(
         name, f"{what}, learnt from {asked.path.name}.", dataset, hidden=asked.hidden, p=asked.p, hyperparameters=hyper
     )
-    sizes = ", ".join(f"{len(part)} {word}" for part, word in ((parts.train, "to learn from"),
-                      (parts.validation, "to decide with"), (parts.test, "held out")))  # fmt: skip
+    sizes = f"{len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test"
     output.print(f"[bold]{escape(asked.path.name)}[/]: {len(dataset.inputs)} rows ({sizes})", highlight=False)
     output.print(_columns(describe_inputs(dataset, parts.train)))
     for note in prepared.notes:
         output.print(f"  {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if asked.search_minutes > 0:
-        recipe = _search(recipe, asked.search_minutes * 60, output, errors)
+        recipe = _search(recipe, asked.search_minutes * 60)
     with progress(recipe, errors) as show:
         trained = train(recipe, repository.next_version(name), show)
     points = report.reliability(trained, dataset, parts)
     manifest = trained.manifest.model_copy(
         update={"metrics": trained.manifest.metrics | {"reliability": [point.as_json() for point in points]}}
     )
-    repository.publish(manifest, trained.weights)
-    output.print(f"[bold]{name}[/] published as version {manifest.version}  {manifest.digest}", soft_wrap=True)
-    output.print(_figures(manifest))
-    output.print(_reliability(points, manifest.task))
+    manifest = publish(repository, manifest, trained.weights)
+    output.print(comparison(manifest))
+    for sentence in coverage(manifest):
+        output.print(f"  {sentence}", highlight=False, soft_wrap=True)
+    output.print(_reliability(points, manifest))
     if asked.plot is not None:
-        report.plot(points, f"{name} version {manifest.version}", asked.plot)
+        report.plot(points, manifest.task, f"{name} version {manifest.version}", asked.plot)
         output.print(f"reliability diagram: {escape(str(asked.plot))}", highlight=False, soft_wrap=True)
-    return manifest
 
 
 def _name(asked: Asked) -> str:
@@ -98,8 +100,8 @@ def _name(asked: Asked) -> str:
     return name
 
 
-def _search(recipe: Recipe, seconds: float, output: Console, errors: Console) -> Recipe:
-    output.print(f"searching for {seconds / 60:g} minutes; the loss is that of the rows to decide with:")
+def _search(recipe: Recipe, seconds: float) -> Recipe:
+    output.print(f"searching for {seconds / 60:g} minutes; the loss is that of the validation rows:")
 
     def tell(tried: fitting.Tried) -> None:
         loss = "nothing" if tried.loss is None else f"{tried.loss:.4f}"
@@ -117,7 +119,7 @@ def _spec(recipe: Recipe) -> str:
 
 
 def _columns(inputs: tuple[Input, ...]) -> Lines:
-    lines = Lines("column", "kind", "", box=None, header_style="bold", padding=(0, 2, 0, 2))
+    lines = lines_of("column", "kind", "")
     for each in inputs:
         match each:
             case Category(categories=categories):
@@ -132,21 +134,14 @@ def _columns(inputs: tuple[Input, ...]) -> Lines:
     return lines
 
 
-def _figures(manifest: Manifest) -> Lines:
-    """Held-out figures beside those of plain methods on the same rows."""
-    test, baseline = manifest.metrics["test"], manifest.metrics["baseline"]
-    lines = Lines("on held-out rows", "", box=None, header_style="bold", padding=(0, 2, 0, 2))
-    for figure, value in test.items():
-        lines.add_row(figure, f"{value:.4g}")
-    for method, figures in baseline.items():
-        for figure, value in figures.items():
-            lines.add_row(f"{figure} of {method}", f"{value:.4g}")
-    return lines
-
-
-def _reliability(points: list[report.Point], task: str) -> Lines:
-    claim = "interval" if task == "regression" else "confidence"
-    lines = Lines(claim, "came true", "", box=None, header_style="bold", padding=(0, 2, 0, 2))
+def _reliability(points: list[report.Point], manifest: Manifest) -> Lines:
+    """Levels against coverage, or confidence against accuracy, as the service answers when it is not told otherwise."""
+    if manifest.task == "classification":
+        headers = ("confidence", "accuracy")
+    else:
+        kind = "predictive" if manifest.calibration.conformal is None else "conformal"
+        headers = (f"{kind} interval", "coverage")
+    lines = lines_of(*headers, "")
     for point in points:
         filled = round(point.observed * _BAR)
         at = min(_BAR - 1, round(point.claimed * _BAR))

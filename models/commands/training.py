@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.commands.console import DEFAULT_STORE, CacheOption, StoreOption, errors, fail, output, progress, writable
+from models.commands.console import (
+    DEFAULT_STORE,
+    CacheOption,
+    StoreOption,
+    errors,
+    fail,
+    output,
+    progress,
+    publish,
+    writable,
+)
+from models.commands.figures import comparison, coverage
 from models.location import DEFAULT_CACHE
-from models.manifest import Manifest
-from models.repository import Repository, RepositoryError, Unreachable
+from models.repository import Repository, Unreachable
 
 if TYPE_CHECKING:
     from models.training import Recipe
 
+_TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_ENDINGS = f"{', '.join(_TABLES[:-1])} or {_TABLES[-1]}"
 # By their files: importing them would make every command wait for scikit-learn.
 RECIPES = sorted(
     path.stem.replace("_", "-")
@@ -28,41 +40,43 @@ def train_command(
         list[str],
         typer.Argument(
             metavar="RECIPE|TABLE",
-            help=f"One or more of {', '.join(RECIPES)}; or all. Or a table of your own: a CSV or Parquet file.",
+            help=f"Recipes: {', '.join(RECIPES)}, or all of them: all. Or a table of your own: a CSV or Parquet file.",
             show_default=False,
         ),
     ],
     store: StoreOption = DEFAULT_STORE,
     cache: CacheOption = DEFAULT_CACHE,
     target: Annotated[
-        list[str] | None, typer.Option(help="Of a table: the column to learn; several for several outputs.")
+        list[str] | None, typer.Option(help="Tables: the column to predict; repeat it for several outputs.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of a table: the model's name. Default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Tables: the model's name; by default that of the file.")] = None,
     task: Annotated[
-        str, typer.Option(help="Of a table: regression or classification. Default: by the target.")
+        str, typer.Option(help="Tables: regression, classification, or auto: inferred from the target.")
     ] = "auto",
-    drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Tables: a column to leave out; may be repeated.")] = None,
     category: Annotated[
-        list[str] | None, typer.Option(help="Of a table: a column whose numbers are categories; may be repeated.")
+        list[str] | None, typer.Option(help="Tables: a column whose numbers are categories; may be repeated.")
     ] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="Of a table: a text that means a missing value; may be repeated.")
+        list[str] | None, typer.Option(help="Tables: a text that stands for a missing value; may be repeated.")
     ] = None,
-    hidden: Annotated[str, typer.Option(help="Of a table: widths of the hidden layers.")] = "128,128",
-    dropout: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of a table: p of every hidden layer.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of a table: how rows are divided, and how training begins.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Of a table: most epochs.")] = 300,
+    hidden: Annotated[str, typer.Option(help="Tables: widths of the hidden layers.")] = "128,128",
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Tables: dropout probability p of every hidden layer.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Tables: seed of the split and of training.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Tables: maximum number of epochs.")] = 300,
     search: Annotated[
-        float, typer.Option(min=0.0, help="Of a table: minutes to search for better widths, p and steps first.")
+        float, typer.Option(min=0.0, help="Tables: minutes to spend on a hyperparameter search first.")
     ] = 0.0,
     plot: Annotated[
-        Path | None, typer.Option(help="Of a table: file for the reliability diagram (.png, .svg).")
+        Path | None, typer.Option(help="Tables: write the reliability diagram to this file (.png, .svg or .pdf).")
     ] = None,
 ) -> None:
-    """Train recipes, or a table of your own, and publish what comes out as new versions.
+    """Train recipes, or a table of your own, and publish the results as new versions.
 
-    A recipe says which data, which network, and how to train it; each is a small file in models/recipes.
-    The same recipe gives the same digest, and a version that exists already is not published twice.
+    A recipe is a small file in models/recipes: data, network, hyperparameters. The same recipe, or the same table with
+    the same options, gives the same digest, and what equals the newest version is not published again.
 
     A table: python -m models train houses.csv --target price
     """
@@ -87,65 +101,52 @@ def train_command(
                 search_minutes=search,
                 plot=plot,
             )
-            table.train_table(asked, repository, output, errors)
+            table.train_table(asked, repository)
         except (UnusableTable, Diverged, Unreachable, FileExistsError) as error:
             fail(str(error))
         return
-    if target or name or drop or category or missing or plot or search:
-        fail("--target, --name, --drop, --category, --missing, --search and --plot are for one table")
+    options = {"--target": target, "--name": name, "--drop": drop, "--category": category, "--missing": missing,
+               "--search": search, "--plot": plot}  # fmt: skip
+    _refuse_options(names, [option for option, value in options.items() if value])
     from models.recipes import recipes
 
     known = recipes()
     if unknown := [recipe for recipe in names if recipe not in known and recipe != "all"]:
         fail(
             f"there is no recipe {unknown[0]!r}; there are: {', '.join(known)}, or all of them: all; "
-            "a table is a file that ends with .csv, .tsv, .txt or .parquet"
+            f"a table is a file that ends with {_ENDINGS}"
         )
     repository = writable(store, cache)
     for recipe in known if "all" in names else names:
         try:
-            manifest, published = _train(known[recipe], repository)
+            _train(known[recipe], repository)
         except (Diverged, Unreachable, FileExistsError) as error:
             fail(str(error))
-        word = "published as" if published else "the same as before:"
-        output.print(f"[bold]{recipe}[/] {word} version {manifest.version}  {manifest.digest}")
-        output.print(_figures(manifest), style="dim", highlight=False)
 
 
-def _train(recipe: Recipe, repository: Repository) -> tuple[Manifest, bool]:
-    """The version that this recipe gives, and whether it is new."""
+def _train(recipe: Recipe, repository: Repository) -> None:
+    """Publishes the version that this recipe gives, unless it is there, and prints its figures."""
     from models.training import train
 
     with progress(recipe, errors) as show:
         trained = train(recipe, repository.next_version(recipe.name), show)
-    newest = _newest(repository, recipe.name)
-    if newest is not None and newest.digest == trained.manifest.digest:
-        return newest, False
-    repository.publish(trained.manifest, trained.weights)
-    return trained.manifest, True
+    manifest = publish(repository, trained.manifest, trained.weights)
+    output.print(comparison(manifest))
+    for sentence in coverage(manifest):
+        output.print(f"  {sentence}", highlight=False, soft_wrap=True)
 
 
-def _newest(repository: Repository, name: str) -> Manifest | None:
-    """The newest version's manifest; None where there is none, or where it is broken."""
-    try:
-        return repository.load(name).manifest
-    except RepositoryError:
-        return None
-
-
-def _figures(manifest: Manifest) -> str:
-    test = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics["test"].items())
-    plain = "; ".join(
-        f"{method} {name} {value:.4g}"
-        for method, figures in manifest.metrics["baseline"].items()
-        for name, value in figures.items()
-    )
-    return f"  on held-out rows: {test}\n  plain methods on the same rows: {plain}"
+def _refuse_options(names: list[str], given: list[str]) -> None:
+    """Options of tables without a table: perhaps a file of another kind was meant for one."""
+    if given:
+        files = [name for name in names if Path(name).suffix]
+        reason = f"{files[0]} is not a table ({_ENDINGS}); " if files else ""
+        fail(f"{reason}{', '.join(given)} {'is' if len(given) == 1 else 'are'} for tables")
 
 
 def _is_table(names: list[str]) -> bool:
     """Whether a file is meant, by its suffix. Several tables would be several models, with options of their own."""
-    tables = [name for name in names if Path(name).suffix.lower() in (".csv", ".tsv", ".txt", ".parquet")]
+    tables = [name for name in names if Path(name).suffix.lower() in _TABLES]
     if tables and len(names) > 1:
         fail("train one table at a time, and apart from recipes")
     return bool(tables)

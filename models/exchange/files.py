@@ -6,7 +6,6 @@ Knows nothing of specs or of what the tensors are for.
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,8 @@ LAYERS = (
 )
 # Under which training programs keep the weights beside other things.
 _KEYS = ("state_dict", "model_state_dict", "model")
+# How files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickle.
+_BEGINNINGS = (b"PK\x03\x04", b"\x80")
 
 
 def read_weights(path: Path) -> dict[str, Tensor] | nn.Sequential:
@@ -47,19 +48,31 @@ def read_weights(path: Path) -> dict[str, Tensor] | nn.Sequential:
     Raises ImportRefused.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load(path.read_bytes()))
-        with torch.serialization.safe_globals(list(LAYERS)):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        return _tensors(path) if path.suffix == ".safetensors" else _unwrapped(path, _saved(path))
     except OSError as error:
         raise ImportRefused(f"{path} can't be read: {error.strerror}") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(safetensors.torch.load(path.read_bytes()))
     except (SafetensorError, KeyError) as error:
         raise ImportRefused(f"{path} is not a safetensors file: {error}") from error
-    except pickle.UnpicklingError as error:
-        raise ImportRefused(_unsafe(path)) from error
-    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ImportRefused(f"{path} is not a file of PyTorch's: {str(error).splitlines()[0]}") from error
-    return _unwrapped(path, found)
+
+
+def _saved(path: Path) -> Any:
+    """What torch.save wrote, made of tensors, containers and plain layers."""
+    with path.open("rb") as file:
+        written_by_torch = file.read(4).startswith(_BEGINNINGS)
+    try:
+        with torch.serialization.safe_globals(list(LAYERS)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # the reader takes any bytes for instructions, which may fail in any way
+        if written_by_torch and isinstance(error, pickle.UnpicklingError):
+            raise ImportRefused(_unsafe(path)) from error
+        raise ImportRefused(f"{path} is not a file that PyTorch wrote") from error
 
 
 def _unsafe(path: Path) -> str:

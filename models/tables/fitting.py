@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.architecture import Architecture, ClassificationHead, Mlp, RegressionHead
+from models.calibrating import PRIOR_ROWS
 from models.data import Dataset, Split, describe_inputs, split
 from models.features import Category, Input
 from models.tables.errors import UnusableTable
@@ -67,7 +68,15 @@ def recipe_of(
     architecture: Architecture = Mlp(
         inputs=width, hidden=tuple(hidden), activation="silu", dropout=(p,) * len(hidden), head=head
     )
-    return Recipe(name, description, lambda: dataset, architecture, hyperparameters, augment=hiding(inputs))
+    return Recipe(
+        name,
+        description,
+        lambda: dataset,
+        architecture,
+        hyperparameters,
+        augment=hiding(inputs),
+        prior_rows=PRIOR_ROWS,
+    )
 
 
 def parts_of(dataset: Dataset, hyperparameters: Hyperparameters) -> Split:

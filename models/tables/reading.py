@@ -16,7 +16,6 @@ import polars as pl
 
 from models.tables.errors import UnusableTable, listed, shown
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # What people write where there is nothing.
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")

@@ -36,6 +36,25 @@ def test_temperature_of_logits(temperature):
     assert evaluation.fit_class_temperature(classes, logits[None]) == pytest.approx(temperature, rel=0.12)
 
 
+def test_a_prior_keeps_temperatures_of_few_rows_near_1():
+    """Of ten rows the temperature is half as far from 1, by its logarithm; of thousands it is the same."""
+    rng = np.random.Generator(np.random.PCG64(3))
+    for rows, expected in ((10, 0.6), (ROWS, 0.36)):
+        targets = rng.standard_normal((rows, 1))
+        targets *= 0.6 / np.sqrt(np.mean(targets**2))  # so that 0.36 is the likeliest
+        asked = targets, np.zeros((1, rows, 1)), np.ones((1, rows, 1))
+        assert evaluation.fit_temperature(*asked) == pytest.approx(0.36, rel=1e-3)
+        assert evaluation.fit_temperature(*asked, prior_rows=10.0) == pytest.approx(expected, rel=0.15)
+
+
+def test_a_prior_keeps_few_right_answers_from_certainty():
+    """Rows that are all right are likeliest under a temperature of 0, which says nothing of the next ones."""
+    logits = np.tile([2.0, 0.0], (1, 12, 1))
+    classes = np.zeros(12, np.int64)
+    assert evaluation.fit_class_temperature(classes, logits) < 0.06
+    assert evaluation.fit_class_temperature(classes, logits, prior_rows=10.0) > 0.5
+
+
 def subject_of(head, dropout=0.3):
     """A network with random weights."""
     spec = Mlp(inputs=2, hidden=(8,), dropout=dropout, head=head)

@@ -73,9 +73,9 @@ def test_help_explains_every_command():
     answer = Answer("--help")
     assert answer.code == 0
     for sentence in (
-        "train Train recipes, or a table of your own, and publish what comes out as new versions.",
+        "train Train recipes, or a table of your own, and publish the results as new versions.",
         "calibrate Fit a version's noise, temperature and conformal quantiles again",
-        "list List the models in the store, with every version.",
+        "list List every version of every model in the store.",
         "describe Show a model's layers, its dropout sites, and what a row and a sample cost.",
     ):
         assert sentence in answer.words
@@ -87,15 +87,15 @@ def test_help_explains_every_command():
         (
             "train",
             [
-                "One or more of breast-cancer, diabetes, digits, digits-ensemble, mnist-ff; or all.",
+                "Recipes: breast-cancer, diabetes, digits, digits-ensemble, mnist-ff, or all of them: all.",
                 "Or a table of your own: a CSV or Parquet file.",
-                "The same recipe gives the same digest",
+                "The same recipe, or the same table with the same options, gives the same digest",
                 "PENUMBRA_STORE",
             ],
         ),
-        ("list", ["with every version", "Directory that holds the models, or URL", "PENUMBRA_STORE", "Print JSON"]),
+        ("list", ["List every version", "Directory with the models, or the URL", "PENUMBRA_STORE", "Print JSON"]),
         ("calibrate", ["--data", "--samples", "The weights stay as they are.", "the validation rows of its recipe"]),
-        ("describe", ["its newest version by default", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
+        ("describe", ["by default its newest version", "NAME[/VERSION]", "PENUMBRA_STORE", "Print JSON"]),
     ],
 )
 def test_help_of_a_command(command, phrases):
@@ -161,7 +161,7 @@ def test_calibrate_with_a_file(lines, tmp_path):
     assert "for 20 samples" in answer.words
     assert lines.load("lines").manifest.calibration.conformal.samples == 20
     again = Answer("calibrate", "lines", "--data", rows_file(tmp_path), "--samples", 20, "--store", lines.root)
-    assert again.words.startswith("lines the same as before: version 2")
+    assert again.words.startswith("lines not published, the same as version 2")
     assert lines.versions("lines") == ("1", "2")
 
 
@@ -171,7 +171,7 @@ def test_calibrate_with_a_recipe(kitchen, tmp_path):
     assert Answer("train", "tiny", "--store", store).code == 0
     first = Repository(store).load(CLASSIFICATION.name).manifest
     name = CLASSIFICATION.name
-    assert Answer("calibrate", name, "--store", store).words.startswith(f"{name} the same as before: version 1")
+    assert Answer("calibrate", name, "--store", store).words.startswith(f"{name} not published, the same as version 1")
     answer = Answer("calibrate", f"{name}/1", "--samples", 30, "--store", store)
     assert answer.words.startswith(f"{name} published as version 2")
     second = Repository(store).load(name).manifest
@@ -344,8 +344,8 @@ def test_train(kitchen, tmp_path):
     manifest = Repository(tmp_path).load("tiny").manifest
     assert answer.code == 0
     assert f"tiny published as version 1 {manifest.digest}" in answer.words
-    assert "on held-out rows: accuracy" in answer.words
-    assert "plain methods on the same rows: logistic_regression accuracy" in answer.words
+    assert "12 test rows accuracy" in answer.words
+    assert "logistic regression" in answer.words
 
 
 def test_train_again(kitchen, tmp_path):
@@ -353,7 +353,7 @@ def test_train_again(kitchen, tmp_path):
     Answer("train", "tiny", "--store", tmp_path)
     answer = Answer("train", "tiny", "--store", tmp_path)
     assert answer.code == 0
-    assert "tiny the same as before: version 1" in answer.words
+    assert "tiny not published, the same as version 1" in answer.words
     assert Repository(tmp_path).versions("tiny") == ("1",)
 
 

@@ -229,7 +229,7 @@ def test_the_command_line_trains_into_an_object_store(
         for _ in range(2):
             answer = Answer("train", "tiny", *store)
             assert answer.code == 0, answer.errors
-        assert "the same as before: version 1" in answer.words
+        assert "not published, the same as version 1" in answer.words
         assert [line["version"] for line in json.loads(Answer("list", *store, "--json").output)] == ["1"]
         assert Answer("describe", "tiny", *store).code == 0
         assert Answer("pin", "tiny/1", *store).words == "tiny is pinned to version 1"

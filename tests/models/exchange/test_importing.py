@@ -136,6 +136,27 @@ def test_a_file_that_runs_code_is_refused(wrap, tmp_path):
     assert canary.exists()
 
 
+FOREIGN = {
+    "text.csv": b"a,b\n1,2\n",
+    "text that looks like a pickle's GLOBAL": b"city,price\nBerlin,1\n",
+    "empty": b"",
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(50),
+    "half an archive": b"PK\x03\x04 nonsense",
+    "a pickle that ends early": b"\x80\x02",
+    "a pickle of nothing": b"\x80\x02.",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_something_else_is_refused_in_a_line(content, tmp_path):
+    """Whatever way the reader stumbles over foreign bytes, the user is told the same."""
+    path = tmp_path / "net.pt"
+    path.write_bytes(content)
+    code, told, failed = command("import", path, "--name", "mine", "--classes", 3, "--store", tmp_path / "store")
+    assert (code, told) == (1, "")
+    assert failed == f"error: {path} is not a file that PyTorch wrote\n"
+
+
 # ruff: noqa: E501
 REFUSED = [
     (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2), nn.Softmax(1)), "asks for torch.nn.modules.activation.Softmax"),
@@ -175,7 +196,7 @@ def test_the_command(tmp_path):
     code, told, _ = command("import", net, "--name", "mine", "--classes", 3, *store)
     assert code == 0
     assert "mine published as version 1" in told
-    assert "from the original, on random rows" in told
+    assert "outputs differ from the original's by at most" in told
     spec.write_text(json.dumps({"heads": 1}))
     (tmp_path / "not.pt").write_bytes(b"PK nonsense")
     for words, message in (
