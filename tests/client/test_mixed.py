@@ -1,0 +1,236 @@
+"""Models of tables with texts, truth values and gaps: however a row is held or written, its answer is that of HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from penumbra import Client, InvalidRequest
+from penumbra.inputs import Coded, Inputs
+from penumbra.rows import Rows, Table
+from penumbra.rows import read as read_rows
+from penumbra.scoring import Job, TableError, job, score
+from penumbra.scoring.tables import opened
+from tests.api.live import ROOT, Server
+
+ROWS = 120
+OPTIONS = {"samples": 20, "seed": 7}
+ROW = {"rooms": 3, "heating": "gas", "garden": True, "age": None}
+GIVEN: list[Any] = [
+    ROW,
+    [ROW],
+    [list(ROW.values())],
+    np.array([list(ROW.values())], object),
+    {name: [value] for name, value in ROW.items()},
+    pd.DataFrame([ROW])[["age", "garden", "rooms", "heating"]],
+    pd.DataFrame([ROW]).astype({"heating": "category", "garden": "boolean", "age": "Float64", "rooms": "Int8"}),
+    pd.DataFrame([ROW]).astype({"heating": "string", "age": float}),
+    pl.DataFrame([ROW]),
+    pl.DataFrame([ROW]).with_columns(pl.col("heating").cast(pl.Categorical), pl.col("age").cast(pl.Float64)),
+    pa.table({name: [value] for name, value in ROW.items()}),
+    pa.table({"heating": pa.array(["gas"]).dictionary_encode(), "rooms": [3], "garden": [True], "age": [np.nan]}),
+]
+INPUTS = Inputs(
+    [
+        {"name": "n", "kind": "number"},
+        {"name": "gap", "kind": "number", "missing": True},
+        {"name": "flag", "kind": "boolean"},
+        {"name": "maybe", "kind": "boolean", "missing": True},
+        {"name": "word", "kind": "category", "categories": ["a", "b c"]},
+        {"name": "code", "kind": "category", "categories": ["07", "8001", "true"]},
+    ]
+)
+
+
+class Homes(NamedTuple):
+    """A service with a model that was trained from a file, and that file."""
+
+    server: Server
+    file: Path
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
+    """Rooms, heating, garden and age, with gaps, and what the price is."""
+    folder = tmp_path_factory.mktemp("homes")
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "id": [f"{number:04}" for number in range(ROWS)],
+            "rooms": random.integers(1, 8, ROWS),
+            "heating": random.choice(["gas", "oil", "heat pump"], ROWS),
+            "garden": random.choice(["true", "false"], ROWS),
+            "age": random.integers(0, 90, ROWS).astype(float),
+        }
+    )
+    frame["price"] = 100 + 20 * frame.rooms + 9 * (frame.heating == "gas") - 0.3 * frame.age
+    for name, rows in {"age": [3, 50, 77], "heating": [5, 60], "garden": [7]}.items():
+        frame.loc[rows, name] = np.nan
+    frame.to_csv(folder / "homes.csv", index=False, na_rep="NA")
+    command = ["models", "train", str(folder / "homes.csv"), "--target", "price", "--drop", "id", "--hidden", "16"]
+    subprocess.run(
+        [sys.executable, "-m", *command, "--store", str(folder / "store")], check=True, capture_output=True, cwd=ROOT
+    )
+    server = Server(store=folder / "store", answer_cache_bytes=0)
+    yield Homes(server, folder / "homes.csv")
+    server.stop()
+
+
+def over_http(homes: Homes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The file's rows as JSON has them, and the answer to one request for all of them."""
+    frame = pd.read_csv(homes.file)[list(ROW)]
+    rows = [
+        {name: None if value != value else value for name, value in row.items()} for row in frame.to_dict("records")
+    ]
+    answer = homes.server.client.post("/v1/models/homes/sample", json={"inputs": rows, **OPTIONS})
+    assert answer.status_code == 200, answer.text
+    return rows, answer.json()
+
+
+@pytest.mark.parametrize("data", GIVEN, ids=lambda data: type(data).__module__)
+def test_a_row_is_the_same_whoever_holds_it(homes: Homes, face: Any, data: Any) -> None:
+    """Frames, arrays, lists and dicts, in a request, as bytes and in a stream: the bytes of HTTP."""
+    for verb, options in (("predict", {}), ("sample", OPTIONS)):
+        sent = {"inputs": [ROW], **options}
+        expected = homes.server.client.post(f"/v1/models/homes/{verb}", json=sent).content
+        for binary in (None, True):
+            with face(homes.server.url, binary=binary) as client:
+                assert getattr(client, verb)("homes", data, **options).to_json() == expected
+    with face(homes.server.url) as client:
+        assert list(client.stream("homes", data, **OPTIONS))[-1].to_json() == expected
+
+
+def test_many_rows_are_those_of_one_request(homes: Homes, face: Any) -> None:
+    """A frame with gaps in every kind of column, cut into chunks, as bytes and as JSON."""
+    rows, expected = over_http(homes)
+    for binary in (True, False):
+        with face(homes.server.url, chunk_rows=50, binary=binary) as client:
+            for data in (rows, pd.read_csv(homes.file)[list(ROW)], pl.DataFrame(rows)):
+                assert client.sample("homes", data, **OPTIONS).mean.tolist() == expected["mean"]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".parquet", ".texts.parquet"])
+def test_the_file_that_it_was_trained_from(homes: Homes, tmp_path: Path, kind: str) -> None:
+    """Is scored as its rows over HTTP are; stopped and taken up again, to the same bytes."""
+    _, expected = over_http(homes)
+    source, out, whole = tmp_path / f"rows{kind}", tmp_path / "out.csv", tmp_path / "whole.csv"
+    if kind == ".parquet":
+        pd.read_csv(homes.file, dtype={"id": str}).to_parquet(source)
+    elif kind == ".texts.parquet":
+        pd.read_csv(homes.file, dtype=str).to_parquet(source)
+    else:
+        frame = pd.read_csv(homes.file, dtype=str, keep_default_na=False)
+        frame.to_csv(source, index=False, sep="\t" if kind == ".tsv" else ",")
+    asked = Job("homes", options=OPTIONS, batch_rows=32)
+    with Client(homes.server.url) as client:
+        assert score(client, asked, source, whole).blank == 0
+        table, parts = opened(source), job.Parts(out)
+        work = job.planned(client, asked, table, out, {})
+        parts.begin(work.stamped(table), {})
+        parts.add(work, work.part(client, next(table.batches(32, Inputs(work.known.inputs), work.keep))))
+        assert score(client, asked, source, out).before == 32
+    assert out.read_bytes() == whole.read_bytes()
+    found = pd.read_csv(out, dtype={"id": str})
+    assert found["price_mean"].tolist() == np.ravel(expected["mean"]).tolist()
+    assert found["id"].tolist() == [f"{number:04}" for number in range(ROWS)]
+
+
+def test_a_gap_that_may_not_be(homes: Homes, tmp_path: Path) -> None:
+    """Fails with advice, leaves nothing behind where nothing was done, and the advice goes on from what was."""
+    frame = pd.read_csv(homes.file, dtype={"id": str})
+    frame["rooms"] = frame["rooms"].astype(float)
+    frame.loc[100, "rooms"] = np.nan
+    frame.to_csv(source := tmp_path / "rows.csv", index=False)
+    out = tmp_path / "out.csv"
+    with Client(homes.server.url) as client:
+        for size, left in ((200, False), (32, True)):
+            asked = Job("homes", options={"samples": 5}, batch_rows=size)
+            with pytest.raises(TableError, match=r"row 101: rooms is missing.*; --missing blank leaves"):
+                score(client, asked, source, out, concurrency=1)
+            assert (tmp_path / "out.csv.parts").exists() == left
+        outcome = score(client, Job("homes", options={"samples": 5}, batch_rows=32, missing="blank"), source, out)
+    assert (outcome.before > 0, outcome.blank) == (True, 1)
+    assert np.flatnonzero(pd.read_csv(out)["price_mean"].isna()).tolist() == [100]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"rooms": "3"}, r"inputs\[0\]\.rooms: must be a number$"),
+    ({"rooms": True}, r"inputs\[0\]\.rooms: must be a number$"),
+    ({"rooms": None}, r"inputs\[0\]\.rooms: is missing: the model was trained without missing values here"),
+    ({"age": float("inf")}, r"inputs\[0\]\.age: must be a finite number"),
+    ({"age": 10**400}, r"inputs\[0\]\.age: must be a finite number"),
+    ({"heating": 0}, r"inputs\[0\]\.heating: must be a text, or missing"),
+    ({"heating": True}, r"inputs\[0\]\.heating: must be a text, or missing"),
+    ({"garden": 1}, r"inputs\[0\]\.garden: must be true or false"),
+    ({"garden": "yes"}, r"inputs\[0\]\.garden: must be true or false"),
+    ({"floors": 2}, r"inputs: has an unknown 'floors'; known: rooms, heating, garden, age"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_values_of_another_kind_are_refused(homes: Homes, face: Any, change: dict[str, Any], message: str) -> None:
+    """By row and column, with what is expected."""
+    with face(homes.server.url) as client, pytest.raises(InvalidRequest, match=message) as caught:
+        client.predict("homes", [ROW | change])
+    assert caught.value.complaints
+
+
+def test_numbers_alone_are_understood_all_the_same(homes: Homes, face: Any) -> None:
+    """What the service can't make anything of is looked at again with the manifest: codes are no categories."""
+    with face(homes.server.url) as client:
+        with pytest.raises(InvalidRequest, match="heating: must be a text, or missing"):
+            client.predict("homes", [[3.0, 0.0, 1.0, 20.0]])
+        with pytest.raises(InvalidRequest, match="has no 'rooms', but an unknown 'roms'; known: rooms"):
+            client.predict("homes", [{"roms": 3, "heating": 1, "garden": 1, "age": 20}])
+        with pytest.raises(InvalidRequest, match="inputs: lacks heating, garden, age"):
+            client.predict("homes", [{"rooms": 3}])
+
+
+def test_values_and_the_numbers_that_stand_for_them() -> None:
+    """As JSON has them and as a file has them; back again they are what JSON has."""
+    numbers = [1.5, -1.0, 1.0, 0.0, 1.0, 1.0]
+    values = [1.5, -1.0, True, False, "b c", "8001"]
+    typed = Table(None, [[value] for value in [1.5, np.float32(-1), np.True_, False, "b c", 8001.0]])
+    written = Table(None, [[text] for text in ["1.5", " -1", "TRUE", "false ", " b c", "8001"]], written=True)
+    for table in (typed, written, read_rows([values])):
+        coded = INPUTS.read(table)
+        assert coded.flat.tolist() == numbers
+        assert coded.nested() == [values]
+        assert INPUTS.read(coded) is coded
+        assert isinstance(coded, Coded)
+    absent = Table(None, [[text] for text in ["0", "NA", "true", "?", "", "2"]], written=True)
+    assert INPUTS.read(absent).nested() == [[0.0, None, True, None, None, None]]
+    given: list[list[Any]] = [[0.0], [np.nan], [True], [pd.NA], [None], [True]]
+    assert INPUTS.read(Table(None, given)).nested() == [[0.0, None, True, None, None, "true"]]
+
+
+def test_written_values_of_another_kind_are_told_with_row_and_text() -> None:
+    """One complaint for each column."""
+    texts = [["1", "x", "y"], ["", "", "1e"], ["yes", "true", "1"], ["", "", ""], ["a", "b", ""], ["07", "7", ""]]
+    _, complaints = INPUTS.coded(Table(None, texts, written=True))
+    assert [tuple(each) for each in complaints] == [
+        (0, "flag", "must be true or false, not 'yes'"),
+        (1, "n", "must be a number, not 'x'"),
+        (2, "gap", "must be a number, not '1e'"),
+    ]
+
+
+def test_numbers_that_may_be_missing_go_in_as_they_are() -> None:
+    """NaN where it may be, and nothing copied; where it may not be, or is infinite, it is a gap."""
+    inputs = Inputs([{"name": "a"}, {"name": "b", "missing": True}])
+    rows = Rows(None, memoryview(np.array([1.0, np.nan, np.nan, np.inf])), 2)
+    coded, complaints = inputs.coded(rows)
+    assert (coded.flat is rows.flat, complaints) == (True, [])
+    assert inputs.gaps(coded) == [(1, 0), (1, 1)]
+    assert coded.part(0, 1).nested() == [[1.0, None]]
+    assert coded.without({1}).nested() == [[1.0, None]]
+    assert inputs.read(Rows(("b", "a"), memoryview(np.array([np.nan, 1.0])), 2)).nested() == [[1.0, None]]
