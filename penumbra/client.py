@@ -49,10 +49,12 @@ class _Face:
             chunk_rows=None if chunk_rows is None else _positive("chunk_rows", chunk_rows),
             binary=binary,
         )
+        if "://" not in str(base_url):
+            raise ValueError(f"{base_url} is not a URL: write http://{base_url}")
         try:
             httpx.URL(base_url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{base_url!r} is no address: {error}") from None
+            raise ValueError(f"{base_url} is not a URL: {error}") from None
         headers = httpx.Headers({"User-Agent": f"penumbra/{__version__}"})
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"

@@ -123,13 +123,7 @@ class Inputs:
         that may not be missing are let through as NaN or infinity nevertheless.
         """
         rows, complaints = self.coded(found)
-        if not complaints and not gaps:
-            complaints = [
-                Complaint(row, self.names[column], _IS_INFINITE if math.isinf(value) else _IS_MISSING)
-                for row, column in self.gaps(rows)[:MOST_COMPLAINTS]
-                for value in [rows.flat[row * rows.width + column]]
-            ]
-        if complaints:
+        if complaints := complaints or ([] if gaps else self.about_gaps(rows)):
             fields = [(f"inputs[{row}].{name}", message) for row, name, message in complaints]
             raise InvalidRequest.found(fields[:MOST_COMPLAINTS])
         return rows
@@ -168,6 +162,14 @@ class Inputs:
             (place // rows.width, place % rows.width)
             for place, value in enumerate(rows.flat)
             if not (math.isfinite(value) or (math.isnan(value) and may_be_missing[place % rows.width]))
+        ]
+
+    def about_gaps(self, rows: Rows) -> list[Complaint]:
+        """Complaints about the first of them."""
+        return [
+            Complaint(row, self.names[column], _IS_INFINITE if math.isinf(value) else _IS_MISSING)
+            for row, column in self.gaps(rows)[:MOST_COMPLAINTS]
+            for value in [rows.flat[row * rows.width + column]]
         ]
 
     def spelled(self, rows: list[list[float]]) -> list[list[Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +13,15 @@ import pyarrow as pa
 import pytest
 
 from penumbra import Client, InvalidRequest
+from penumbra.__main__ import main
 from penumbra.inputs import Coded, Inputs
 from penumbra.rows import Rows, Table
 from penumbra.rows import read as read_rows
 from penumbra.scoring import Job, TableError, job, score
 from penumbra.scoring.tables import opened
-from tests.api.live import ROOT, Server
+from tests.api.live import Server
+from tests.client.homes import ROWS, train_homes
 
-ROWS = 120
 OPTIONS = {"samples": 20, "seed": 7}
 ROW = {"rooms": 3, "heating": "gas", "garden": True, "age": None}
 GIVEN: list[Any] = [
@@ -60,26 +59,9 @@ class Homes(NamedTuple):
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
-    """Rooms, heating, garden and age, with gaps, and what the price is."""
+    """One for all tests of this file."""
     folder = tmp_path_factory.mktemp("homes")
-    random = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "id": [f"{number:04}" for number in range(ROWS)],
-            "rooms": random.integers(1, 8, ROWS),
-            "heating": random.choice(["gas", "oil", "heat pump"], ROWS),
-            "garden": random.choice(["true", "false"], ROWS),
-            "age": random.integers(0, 90, ROWS).astype(float),
-        }
-    )
-    frame["price"] = 100 + 20 * frame.rooms + 9 * (frame.heating == "gas") - 0.3 * frame.age
-    for name, rows in {"age": [3, 50, 77], "heating": [5, 60], "garden": [7]}.items():
-        frame.loc[rows, name] = np.nan
-    frame.to_csv(folder / "homes.csv", index=False, na_rep="NA")
-    command = ["models", "train", str(folder / "homes.csv"), "--target", "price", "--drop", "id", "--hidden", "16"]
-    subprocess.run(
-        [sys.executable, "-m", *command, "--store", str(folder / "store")], check=True, capture_output=True, cwd=ROOT
-    )
+    train_homes(folder)
     server = Server(store=folder / "store", answer_cache_bytes=0)
     yield Homes(server, folder / "homes.csv")
     server.stop()
@@ -193,6 +175,30 @@ def test_numbers_alone_are_understood_all_the_same(homes: Homes, face: Any) -> N
             client.predict("homes", [{"roms": 3, "heating": 1, "garden": 1, "age": 20}])
         with pytest.raises(InvalidRequest, match="inputs: lacks heating, garden, age"):
             client.predict("homes", [{"rooms": 3}])
+
+
+def test_rows_on_a_command_line(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name or in order, a blank is missing, quotes hold commas; what the model takes is shown."""
+    expected = homes.server.client.post("/v1/models/homes/predict", json={"inputs": [ROW]}).text
+
+    def run(*words: str) -> tuple[int, str, str]:
+        return (main([*words, "--url", homes.server.url]), *capsys.readouterr())
+
+    for row in ("rooms=3,heating=gas,garden=true,age=", "garden=True, age=NA,rooms=3,heating=gas,", '3,"gas",true,'):
+        assert run("predict", "homes", row, "--json") == (0, expected + "\n", "")
+    told = run("predict", "homes", "3,gaz,true,20")[2]
+    assert told == "penumbra: row 1: heating has no category seen in training\n"
+    assert run("predict", "homes", "3,gas,yes,x")[::2] == (
+        1,
+        "penumbra: row 1: age must be a number, not 'x'; row 1: garden must be true or false, not 'yes'\n",
+    )
+    lines = run("model", "homes")[1].splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[3:7]] == [
+        "1 … 7",
+        "'gas', 'heat pump', 'oil'; others and missing ones are unknown",
+        "true or false, may be missing",
+        "0 … 89, may be missing",
+    ]
 
 
 def test_values_and_the_numbers_that_stand_for_them() -> None:
