@@ -41,8 +41,8 @@ class Job:
     """What is asked for; `options` None is a prediction. The result depends on this, the model and the file alone.
 
     `keep`: columns of the table to carry along, "others" being those that the model doesn't take. `missing`: rows
-    without all their numbers "fail" the job, or are "blank" in the result. `prefix` comes before the names of the
-    columns that the model's answers become.
+    that lack a value that the model needs "fail" the job, or are "blank" in the result. `prefix` comes before the names
+    of the columns that the model's answers become.
     """
 
     model: str

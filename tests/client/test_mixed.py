@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,8 @@ from penumbra.rows import Rows, Table
 from penumbra.rows import read as read_rows
 from penumbra.scoring import Job, TableError, job, score
 from penumbra.scoring.tables import opened
-from tests.api.live import Server
-from tests.client.homes import ROWS, train_homes
+from tests.api.live import ROOT, Server
+from tests.client.houses import ROWS, train_houses
 
 OPTIONS = {"samples": 20, "seed": 7}
 ROW = {"rooms": 3, "heating": "gas", "garden": True, "age": None}
@@ -50,7 +51,7 @@ INPUTS = Inputs(
 )
 
 
-class Homes(NamedTuple):
+class Houses(NamedTuple):
     """A service with a model that was trained from a file, and that file."""
 
     server: Server
@@ -58,62 +59,62 @@ class Homes(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Houses]:
     """One for all tests of this file."""
-    folder = tmp_path_factory.mktemp("homes")
-    train_homes(folder)
+    folder = tmp_path_factory.mktemp("houses")
+    train_houses(folder)
     server = Server(store=folder / "store", answer_cache_bytes=0)
-    yield Homes(server, folder / "homes.csv")
+    yield Houses(server, folder / "houses.csv")
     server.stop()
 
 
-def over_http(homes: Homes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def over_http(houses: Houses) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The file's rows as JSON has them, and the answer to one request for all of them."""
-    frame = pd.read_csv(homes.file)[list(ROW)]
+    frame = pd.read_csv(houses.file)[list(ROW)]
     rows = [
         {name: None if value != value else value for name, value in row.items()} for row in frame.to_dict("records")
     ]
-    answer = homes.server.client.post("/v1/models/homes/sample", json={"inputs": rows, **OPTIONS})
+    answer = houses.server.client.post("/v1/models/houses/sample", json={"inputs": rows, **OPTIONS})
     assert answer.status_code == 200, answer.text
     return rows, answer.json()
 
 
 @pytest.mark.parametrize("data", GIVEN, ids=lambda data: type(data).__module__)
-def test_a_row_is_the_same_whoever_holds_it(homes: Homes, face: Any, data: Any) -> None:
+def test_a_row_is_the_same_whoever_holds_it(houses: Houses, face: Any, data: Any) -> None:
     """Frames, arrays, lists and dicts, in a request, as bytes and in a stream: the bytes of HTTP."""
     for verb, options in (("predict", {}), ("sample", OPTIONS)):
         sent = {"inputs": [ROW], **options}
-        expected = homes.server.client.post(f"/v1/models/homes/{verb}", json=sent).content
+        expected = houses.server.client.post(f"/v1/models/houses/{verb}", json=sent).content
         for binary in (None, True):
-            with face(homes.server.url, binary=binary) as client:
-                assert getattr(client, verb)("homes", data, **options).to_json() == expected
-    with face(homes.server.url) as client:
-        assert list(client.stream("homes", data, **OPTIONS))[-1].to_json() == expected
+            with face(houses.server.url, binary=binary) as client:
+                assert getattr(client, verb)("houses", data, **options).to_json() == expected
+    with face(houses.server.url) as client:
+        assert list(client.stream("houses", data, **OPTIONS))[-1].to_json() == expected
 
 
-def test_many_rows_are_those_of_one_request(homes: Homes, face: Any) -> None:
+def test_many_rows_are_those_of_one_request(houses: Houses, face: Any) -> None:
     """A frame with gaps in every kind of column, cut into chunks, as bytes and as JSON."""
-    rows, expected = over_http(homes)
+    rows, expected = over_http(houses)
     for binary in (True, False):
-        with face(homes.server.url, chunk_rows=50, binary=binary) as client:
-            for data in (rows, pd.read_csv(homes.file)[list(ROW)], pl.DataFrame(rows)):
-                assert client.sample("homes", data, **OPTIONS).mean.tolist() == expected["mean"]
+        with face(houses.server.url, chunk_rows=50, binary=binary) as client:
+            for data in (rows, pd.read_csv(houses.file)[list(ROW)], pl.DataFrame(rows)):
+                assert client.sample("houses", data, **OPTIONS).mean.tolist() == expected["mean"]
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".parquet", ".texts.parquet"])
-def test_the_file_that_it_was_trained_from(homes: Homes, tmp_path: Path, kind: str) -> None:
+def test_the_file_that_it_was_trained_from(houses: Houses, tmp_path: Path, kind: str) -> None:
     """Is scored as its rows over HTTP are; stopped and taken up again, to the same bytes."""
-    _, expected = over_http(homes)
+    _, expected = over_http(houses)
     source, out, whole = tmp_path / f"rows{kind}", tmp_path / "out.csv", tmp_path / "whole.csv"
     if kind == ".parquet":
-        pd.read_csv(homes.file, dtype={"id": str}).to_parquet(source)
+        pd.read_csv(houses.file, dtype={"id": str}).to_parquet(source)
     elif kind == ".texts.parquet":
-        pd.read_csv(homes.file, dtype=str).to_parquet(source)
+        pd.read_csv(houses.file, dtype=str).to_parquet(source)
     else:
-        frame = pd.read_csv(homes.file, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(houses.file, dtype=str, keep_default_na=False)
         frame.to_csv(source, index=False, sep="\t" if kind == ".tsv" else ",")
-    asked = Job("homes", options=OPTIONS, batch_rows=32)
-    with Client(homes.server.url) as client:
+    asked = Job("houses", options=OPTIONS, batch_rows=32)
+    with Client(houses.server.url) as client:
         assert score(client, asked, source, whole).blank == 0
         table, parts = opened(source), job.Parts(out)
         work = job.planned(client, asked, table, out, {})
@@ -126,20 +127,20 @@ def test_the_file_that_it_was_trained_from(homes: Homes, tmp_path: Path, kind: s
     assert found["id"].tolist() == [f"{number:04}" for number in range(ROWS)]
 
 
-def test_a_gap_that_may_not_be(homes: Homes, tmp_path: Path) -> None:
+def test_a_gap_that_may_not_be(houses: Houses, tmp_path: Path) -> None:
     """Fails with advice, leaves nothing behind where nothing was done, and the advice goes on from what was."""
-    frame = pd.read_csv(homes.file, dtype={"id": str})
+    frame = pd.read_csv(houses.file, dtype={"id": str})
     frame["rooms"] = frame["rooms"].astype(float)
     frame.loc[100, "rooms"] = np.nan
     frame.to_csv(source := tmp_path / "rows.csv", index=False)
     out = tmp_path / "out.csv"
-    with Client(homes.server.url) as client:
+    with Client(houses.server.url) as client:
         for size, left in ((200, False), (32, True)):
-            asked = Job("homes", options={"samples": 5}, batch_rows=size)
+            asked = Job("houses", options={"samples": 5}, batch_rows=size)
             with pytest.raises(TableError, match=r"row 101: rooms is missing.*; --missing blank leaves"):
                 score(client, asked, source, out, concurrency=1)
             assert (tmp_path / "out.csv.parts").exists() == left
-        outcome = score(client, Job("homes", options={"samples": 5}, batch_rows=32, missing="blank"), source, out)
+        outcome = score(client, Job("houses", options={"samples": 5}, batch_rows=32, missing="blank"), source, out)
     assert (outcome.before > 0, outcome.blank) == (True, 1)
     assert np.flatnonzero(pd.read_csv(out)["price_mean"].isna()).tolist() == [100]
 
@@ -159,46 +160,59 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
-def test_values_of_another_kind_are_refused(homes: Homes, face: Any, change: dict[str, Any], message: str) -> None:
+def test_values_of_another_kind_are_refused(houses: Houses, face: Any, change: dict[str, Any], message: str) -> None:
     """By row and column, with what is expected."""
-    with face(homes.server.url) as client, pytest.raises(InvalidRequest, match=message) as caught:
-        client.predict("homes", [ROW | change])
+    with face(houses.server.url) as client, pytest.raises(InvalidRequest, match=message) as caught:
+        client.predict("houses", [ROW | change])
     assert caught.value.complaints
 
 
-def test_numbers_alone_are_understood_all_the_same(homes: Homes, face: Any) -> None:
+def test_numbers_alone_are_understood_all_the_same(houses: Houses, face: Any) -> None:
     """What the service can't make anything of is looked at again with the manifest: codes are no categories."""
-    with face(homes.server.url) as client:
+    with face(houses.server.url) as client:
         with pytest.raises(InvalidRequest, match="heating: must be a text, or missing"):
-            client.predict("homes", [[3.0, 0.0, 1.0, 20.0]])
+            client.predict("houses", [[3.0, 0.0, 1.0, 20.0]])
         with pytest.raises(InvalidRequest, match="has no 'rooms', but an unknown 'roms'; known: rooms"):
-            client.predict("homes", [{"roms": 3, "heating": 1, "garden": 1, "age": 20}])
+            client.predict("houses", [{"roms": 3, "heating": 1, "garden": 1, "age": 20}])
         with pytest.raises(InvalidRequest, match="inputs: lacks heating, garden, age"):
-            client.predict("homes", [{"rooms": 3}])
+            client.predict("houses", [{"rooms": 3}])
 
 
-def test_rows_on_a_command_line(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_on_a_command_line(houses: Houses, capsys: pytest.CaptureFixture[str]) -> None:
     """By name or in order, a blank is missing, quotes hold commas; what the model takes is shown."""
-    expected = homes.server.client.post("/v1/models/homes/predict", json={"inputs": [ROW]}).text
+    expected = houses.server.client.post("/v1/models/houses/predict", json={"inputs": [ROW]}).text
 
     def run(*words: str) -> tuple[int, str, str]:
-        return (main([*words, "--url", homes.server.url]), *capsys.readouterr())
+        return (main([*words, "--url", houses.server.url]), *capsys.readouterr())
 
     for row in ("rooms=3,heating=gas,garden=true,age=", "garden=True, age=NA,rooms=3,heating=gas,", '3,"gas",true,'):
-        assert run("predict", "homes", row, "--json") == (0, expected + "\n", "")
-    told = run("predict", "homes", "3,gaz,true,20")[2]
+        assert run("predict", "houses", row, "--json") == (0, expected + "\n", "")
+    told = run("predict", "houses", "3,gaz,true,20")[2]
     assert told == "penumbra: row 1: heating has no category seen in training\n"
-    assert run("predict", "homes", "3,gas,yes,x")[::2] == (
+    assert run("predict", "houses", "3,gas,yes,x")[::2] == (
         1,
         "penumbra: row 1: age must be a number, not 'x'; row 1: garden must be true or false, not 'yes'\n",
     )
-    lines = run("model", "homes")[1].splitlines()
+    lines = run("model", "houses")[1].splitlines()
     assert [line.split("  ")[-1].strip() for line in lines[3:7]] == [
         "1 … 7",
         "'gas', 'heat pump', 'oil'; others and missing ones are unknown",
         "true or false, may be missing",
         "0 … 89, may be missing",
     ]
+
+
+@pytest.mark.parametrize("page", ["applications.md", "data-science.md"])
+def test_pages_do_what_they_say(
+    houses: Houses, page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their examples of such models, which the service has not unless one is trained."""
+    monkeypatch.chdir(houses.file.parent)
+    text = (ROOT / "docs" / page).read_text()
+    ((program, printed),) = re.findall(r'```python\n([^`]*"houses"[^`]*)```\n+```text\n(.*?)```', text, re.DOTALL)
+    with Client(houses.server.url) as client:
+        exec(program, {"client": client, "pd": pd})
+    assert capsys.readouterr().out == printed
 
 
 def test_values_and_the_numbers_that_stand_for_them() -> None:

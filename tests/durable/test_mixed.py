@@ -11,7 +11,7 @@ import pandas as pd
 
 from penumbra import Client
 from penumbra.scoring import Job, score
-from tests.client.homes import ROWS, train_homes
+from tests.client.houses import ROWS, train_houses
 from tests.durable.runners import Runner
 
 
@@ -19,19 +19,21 @@ def test_a_file_rows_and_json_are_scored_as_requests_are(
     tmp_path: Path, start_server: Callable[..., Any], start_runner: Callable[..., Runner]
 ) -> None:
     """The very file that the model was trained from, its rows in memory, and the same as JSON: one result."""
-    train_homes(tmp_path)
+    train_houses(tmp_path)
     (directory := tmp_path / "jobs").mkdir()
     settings = {"jobs_dir": directory, "store": tmp_path / "store", "job_chunk_rows": 50}
     server, runner = start_server(**settings), start_runner(**settings)
-    frame = pd.read_csv(tmp_path / "homes.csv", dtype={"id": str})
+    frame = pd.read_csv(tmp_path / "houses.csv", dtype={"id": str})
     rows = json.loads(frame[["rooms", "heating", "garden", "age"]].to_json(orient="records"))
     with Client(server.url) as client:
-        score(client, Job("homes", options={"samples": 20, "seed": 7}), tmp_path / "homes.csv", tmp_path / "scored.csv")
+        score(
+            client, Job("houses", options={"samples": 20, "seed": 7}), tmp_path / "houses.csv", tmp_path / "scored.csv"
+        )
         jobs = [
-            client.submit("homes", table, samples=20, seed=7)
-            for table in (tmp_path / "homes.csv", rows, frame[list(rows[0])])
+            client.submit("houses", table, samples=20, seed=7)
+            for table in (tmp_path / "houses.csv", rows, frame[list(rows[0])])
         ]
-        sent = {"model": "homes", "inputs": rows, "samples": 20, "seed": 7}
+        sent = {"model": "houses", "inputs": rows, "samples": 20, "seed": 7}
         jobs.append(client.job(server.client.post("/v1/jobs", json=sent).json()["id"]))
         out = [job.result(tmp_path / f"{number}.csv") for number, job in enumerate(jobs)]
     runner.stop()

@@ -14,8 +14,8 @@ from tests.api.live import ROOT
 ROWS = 120
 
 
-def train_homes(folder: Path) -> None:
-    """Writes homes.csv: rooms, heating, garden and age, and what the price is; and a store with what was learnt."""
+def train_houses(folder: Path) -> None:
+    """Writes houses.csv: rooms, heating, garden and age, and what the price is; and a store with what was learnt."""
     random = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -29,7 +29,7 @@ def train_homes(folder: Path) -> None:
     frame["price"] = 100 + 20 * frame.rooms + 9 * (frame.heating == "gas") - 0.3 * frame.age
     for name, rows in {"age": [3, 50, 77], "heating": [5, 60], "garden": [7]}.items():
         frame.loc[rows, name] = np.nan
-    frame.to_csv(folder / "homes.csv", index=False, na_rep="NA")
-    command = [sys.executable, "-m", "models", "train", str(folder / "homes.csv"), "--target", "price", "--drop", "id"]
+    frame.to_csv(folder / "houses.csv", index=False, na_rep="NA")
+    command = [sys.executable, "-m", "models", "train", str(folder / "houses.csv"), "--target", "price", "--drop", "id"]
     command += ["--hidden", "16", "--store", str(folder / "store")]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
