@@ -20,7 +20,11 @@ from penumbra import usage
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0, 1 for what went wrong, 2 for a command that can't be read."""
     parser = usage.parser(COMMANDS)
-    given = parser.parse_args([_row_or_option(word) for word in (sys.argv[1:] if arguments is None else arguments)])
+    words = [_row_or_option(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    given, unknown = parser.parse_known_args(words)
+    if unknown:
+        hint = " (sampling options belong to penumbra sample)" if getattr(given, "command", "") == "predict" else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if given.run is None:
         parser.print_help()
         return 0
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _connect(given)() as client:
             given.run(client, given)
     except (PenumbraError, TypeError, ValueError, OSError) as error:
-        _say(f"penumbra: {error}", sys.stderr)
+        _say(f"penumbra: {_explained(error, given)}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         goes_on = given.command in ("score", "job result")
@@ -38,6 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"\npenumbra: stopped{hint}", sys.stderr)
         return 130
     return 0
+
+
+def _explained(error: Exception, given: argparse.Namespace) -> str:
+    """What went wrong, and what on the command line may mend it."""
+    from httpx import ConnectError
+
+    from penumbra.errors import UnknownModel
+
+    address, _, protocol = given.url.rstrip("/").rpartition("/")
+    if isinstance(error.__cause__, ConnectError):
+        return f"{error} --url or PENUMBRA_URL sets the address"
+    nothing_there = isinstance(error, UnknownModel) and error.problem and error.problem.type == "about:blank"
+    if nothing_there and protocol in ("v1", "v2"):
+        return f"nothing at {given.url}/v1/…: give the service's own address, {address}"
+    return str(error)
 
 
 def _connect(given: argparse.Namespace) -> Callable[[], Any]:
@@ -58,13 +77,15 @@ def _model(client: Any, given: argparse.Namespace) -> None:
 
 
 def _predict(client: Any, given: argparse.Namespace) -> None:
-    answer = client.predict(given.model, _rows(given.rows), version=given.version)
-    _answer(given, answer.to_json, lambda show: show.prediction(answer, _names(client, answer)))
+    known = client.model(given.model, version=given.version)
+    answer = client.predict(given.model, _rows(given.rows, known), version=known.version)
+    _answer(given, answer.to_json, lambda show: show.prediction(answer, known.output_names))
 
 
 def _sample(client: Any, given: argparse.Namespace) -> None:
-    answer = client.sample(given.model, _rows(given.rows), version=given.version, **_options(given))
-    _answer(given, answer.to_json, lambda show: show.sample(answer, _names(client, answer)))
+    known = client.model(given.model, version=given.version)
+    answer = client.sample(given.model, _rows(given.rows, known), version=known.version, **_options(given))
+    _answer(given, answer.to_json, lambda show: show.sample(answer, known.output_names))
 
 
 def _score(client: Any, given: argparse.Namespace) -> None:
@@ -96,7 +117,7 @@ def _score(client: Any, given: argparse.Namespace) -> None:
     if outcome.before:
         told.append(f"{outcome.before:,} of them were done before")
     if outcome.blank:
-        told.append(f"{outcome.blank:,} have no answer, for want of numbers")
+        told.append(f"{outcome.blank:,} have no answer, for want of values")
     if outcome.job.options is not None:
         told.append(f"seed {outcome.job.options['seed']}")
     _say("; ".join(told), sys.stderr)
@@ -109,7 +130,7 @@ def _engine(given: argparse.Namespace) -> Any:
     try:
         from penumbra.scoring.cluster import Cluster
     except ImportError:
-        raise ValueError("--engine ray needs Ray: pip install 'penumbra[score,ray]'") from None
+        raise ValueError("--engine ray needs Ray: pip install '.[score,ray]' in the source tree") from None
     return Cluster(_connect(given), given.concurrency)
 
 
@@ -177,37 +198,28 @@ COMMANDS = {
 }
 
 
-def _rows(words: Sequence[str]) -> Any:
-    """The rows that were written out, or those of standard input."""
-    if list(words) == ["-"]:
+def _rows(written: Sequence[str], known: Any) -> Any:
+    """The rows that were written out, or those of standard input. Says what is unusual about them."""
+    from penumbra import rows, words
+    from penumbra.inputs import Inputs
+
+    if list(written) == ["-"]:
         try:
-            read = json.load(sys.stdin)
+            found = json.load(sys.stdin)
         except ValueError as error:
             raise ValueError(f"standard input is not JSON: {error}") from None
-        return read["inputs"] if isinstance(read, dict) and "inputs" in read else read
-    return [_row(number, word) for number, word in enumerate(words, 1)]
-
-
-def _row(number: int, word: str) -> list[float] | dict[str, float]:
-    cells = [cell.strip() for cell in word.strip().rstrip(",").split(",")]
-    named = [cell.partition("=") for cell in cells]
-    try:
-        if any(sign for _, sign, _ in named):
-            return {name.strip(): float(value) for name, _, value in named}
-        return [float(cell) for cell in cells]
-    except ValueError:
-        raise ValueError(f"row {number} must be numbers, or NAME=NUMBER pairs, with commas between them") from None
+        found = found["inputs"] if isinstance(found, dict) and "inputs" in found else found
+        read = Inputs(known.inputs).read(rows.read(found))
+    else:
+        read = words.read(written, known)
+    if told := words.unusual(read, known):
+        _say(f"penumbra: {told}", sys.stderr)
+    return read
 
 
 def _row_or_option(word: str) -> str:
     """A row may begin with a minus; argparse takes what has a space in it for no option."""
     return f" {word}" if re.match(r"-[\d.][^=]*,", word) else word
-
-
-def _names(client: Any, answer: Any) -> list[str]:
-    """What the outputs of the version that answered are called."""
-    names: list[str] = client.model(answer.model.name, version=answer.model.version).output_names
-    return names
 
 
 def _answer(given: argparse.Namespace, as_json: Callable[[], Any], as_text: Callable[[Any], str]) -> None:

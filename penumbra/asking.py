@@ -1,7 +1,8 @@
 """What each method of the client says and hears: requests, chunks of rows, answers. Does nothing itself.
 
 A small table goes as JSON, in one request. A large one goes as bytes, in chunks of rows that are answered at the same
-time. Since all rows share the thinned networks of a seed, chunks put in order are one answer, to the bit.
+time. Since all rows share the thinned networks of a seed, chunks put in order are one answer, to the bit. A small table
+of nothing but numbers is asked about at once; how to read anything else, the manifest says, which is fetched first.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from urllib.parse import quote
 from pydantic_core import from_json
 
 from penumbra import answers, arrays, errors, tensors
+from penumbra import rows as tables
 from penumbra.answers import Prediction, Sample
-from penumbra.arrays import Rows
 from penumbra.conversation import Conversation, Deadline, Each, Emit, Patience, Reply, Request, attempts, call
 from penumbra.events import failed, next_event, opened
+from penumbra.inputs import Coded, Inputs
+from penumbra.rows import Rows
 from penumbra.schemas import MAX_SEED, ModelDescription, ModelEntry, ModelList, SampleOptions
 
 T = TypeVar("T")
@@ -45,12 +48,13 @@ class Manners:
 
 
 class Question(NamedTuple):
-    """What is asked of which model; `options` None: a prediction."""
+    """What is asked of which model, whose manifest is `known` where it was needed; `options` None: a prediction."""
 
     model: str
     version: str | None
     rows: Rows
     options: Mapping[str, Any] | None
+    known: ModelDescription | None = None
 
     def samples(self, default: int) -> int:
         """How many samples it takes, at most; 1 for a prediction."""
@@ -78,7 +82,8 @@ def predict(
     name: str, version: str | None, data: Any, manners: Manners, progress: Progress
 ) -> Conversation[Prediction]:
     """The full network's answer to all rows."""
-    found = yield from _ask(Question(name, version, arrays.read(data), None), manners, progress)
+    question = yield from _question(name, version, data, None, manners)
+    found = yield from _understood(question, manners, lambda question: _ask(question, manners, progress))
     if not isinstance(found, (answers.RegressionPrediction, answers.ClassPrediction)):
         raise _of_another_kind()
     return found
@@ -88,8 +93,8 @@ def sample(
     name: str, version: str | None, data: Any, options: Mapping[str, Any], manners: Manners, progress: Progress
 ) -> Conversation[Sample]:
     """A committee's answer to all rows."""
-    question = Question(name, version, arrays.read(data), seeded(options))
-    found = yield from _ask(question, manners, progress)
+    question = yield from _question(name, version, data, seeded(options), manners)
+    found = yield from _understood(question, manners, lambda question: _ask(question, manners, progress))
     if not isinstance(found, (answers.RegressionSample, answers.ClassSample)):
         raise _of_another_kind()
     return found
@@ -102,7 +107,11 @@ def stream(
 
     Each event may take as long as the patience says.
     """
-    question = Question(name, version, arrays.read(data), seeded(options))
+    question = yield from _question(name, version, data, seeded(options), manners)
+    yield from _understood(question, manners, lambda question: _streamed(question, manners))
+
+
+def _streamed(question: Question, manners: Manners) -> Conversation[None]:
     request = as_json(question, verb_path(question, "sample/stream"))
     told = 0
 
@@ -138,6 +147,32 @@ def seeded(options: Mapping[str, Any]) -> dict[str, Any]:
     return given if "seed" in given else {"seed": secrets.randbelow(MAX_SEED + 1), **given}
 
 
+def _question(
+    name: str, version: str | None, data: Any, options: Mapping[str, Any] | None, manners: Manners
+) -> Conversation[Question]:
+    """What is asked. Raises InvalidRequest, or TypeError for what is no table."""
+    found = tables.read(data)
+    if isinstance(found, Coded) or (isinstance(found, Rows) and found.are_finite):
+        return Question(name, version, found, options)
+    known = yield from model(name, version, manners)
+    return Question(name, known.version, Inputs(known.inputs).read(found), options, known)
+
+
+def _understood(question: Question, manners: Manners, ask: Callable[[Question], Conversation[T]]) -> Conversation[T]:
+    """Asks; where the service refuses numbers, the manifest says what is wrong with them, or how else to read them."""
+    try:
+        return (yield from ask(question))
+    except errors.InvalidRequest as refused:
+        of_rows = refused.problem and any(field.startswith("inputs") for field, _ in refused.complaints)
+        if not of_rows or question.known or isinstance(question.rows, Coded):
+            raise
+        known = yield from model(question.model, question.version, manners)
+        rows = Inputs(known.inputs).read(question.rows)
+        if not isinstance(rows, Coded):
+            raise
+    return (yield from ask(question._replace(version=known.version, rows=rows, known=known)))
+
+
 def as_json(question: Question, path: str) -> Request:
     """A question in native JSON."""
     rows = question.rows
@@ -163,8 +198,9 @@ def _ask(question: Question, manners: Manners, progress: Progress) -> Conversati
         progress(rows.count, rows.count)
         return parsed(reply, lambda body: _read_json(question, body))
     # Names in order, a version that stays the same, and how wide the answer will be.
-    known = yield from model(question.model, question.version, manners)
-    question = question._replace(version=known.version, rows=rows.ordered(known.input_names))
+    known = question.known or (yield from model(question.model, question.version, manners))
+    rows = Inputs(known.inputs).read(rows)
+    question = question._replace(version=known.version, rows=rows, known=known)
     size = manners.chunk_rows or _chunk_rows(question, known)
     if size < rows.count and _has_target(question):
         raise errors.InvalidRequest.found(

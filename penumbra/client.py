@@ -49,10 +49,12 @@ class _Face:
             chunk_rows=None if chunk_rows is None else _positive("chunk_rows", chunk_rows),
             binary=binary,
         )
+        if "://" not in str(base_url):
+            raise ValueError(f"{base_url} is not a URL: write http://{base_url}")
         try:
             httpx.URL(base_url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{base_url!r} is no address: {error}") from None
+            raise ValueError(f"{base_url} is not a URL: {error}") from None
         headers = httpx.Headers({"User-Agent": f"penumbra/{__version__}"})
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
@@ -116,9 +118,10 @@ class Client(_Face):
     ) -> Prediction:
         """The full network's answer, deterministic: a RegressionPrediction or a ClassPrediction.
 
-        `inputs` hold rows in raw units: a list of rows (lists of numbers in the manifest's order, or dicts by name), a
-        two-dimensional array, a frame of pandas, polars or Arrow, a dict of columns, or a dict of numbers, one row.
-        `progress` True draws a line on the terminal; a function is called with the rows that are done and all rows.
+        `inputs` hold rows in raw units: a list of rows (lists of values in the manifest's order, or dicts by name), a
+        two-dimensional array, a frame of pandas, polars or Arrow, a dict of columns, or a dict of values, one row.
+        Where the model takes them, values may be texts, truth values, or missing: None, NaN or NA. `progress` True
+        draws a line on the terminal; a function is called with the rows that are done and all rows.
 
         >>> row = [0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0.0, 0.02, -0.02]
         >>> client.predict("diabetes", [row]).mean.round(1)
@@ -190,8 +193,8 @@ class Client(_Face):
 
         `table` is the path of a file (.csv, .tsv or .parquet), whose columns are found by the model's names, or rows
         as in `predict`. `verb` says what is asked, `options` are those of `sample`, but for `return_draws` and targets.
-        `keep`: which other columns are carried along; `missing`: rows with a number missing make the job "fail", or
-        stay "blank". The table must have been taken within `timeout`; what it takes after that is `Job.wait`'s.
+        `keep`: which other columns are carried along; `missing`: rows that lack a value make the job "fail", or stay
+        "blank". The table must have been taken within `timeout`; what it takes after that is `Job.wait`'s.
 
             job = client.submit("diabetes", "patients.csv", samples=100, seed=7)
             job.result("scored.csv", progress=True)

@@ -7,6 +7,7 @@ that holds it with threads, and one for asyncio; both faces of the client share 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -219,10 +220,18 @@ def broken(error: Exception, deadline: Deadline) -> Exception:
     if isinstance(error, (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout)):
         return deadline.exceeded()
     if isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return errors.ConnectionFailed(f"this is no address of a service: {error}")
+        return errors.ConnectionFailed(f"this is not the address of a service: {error}")
     if isinstance(error, httpx.ConnectError):
-        return Again(errors.ConnectionFailed(f"the service can't be reached: {error or 'no connection'}"))
-    return Again(errors.ConnectionFailed(f"the connection broke before the answer was there: {error!r}"))
+        return Again(errors.ConnectionFailed(_unreachable(error)))
+    return Again(errors.ConnectionFailed(f"the connection broke before the answer had arrived: {error!r}"))
+
+
+def _unreachable(error: httpx.ConnectError) -> str:
+    url = error.request.url
+    why = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or "no connection"
+    secure = url.scheme == "https" and "SSL" in why
+    told = f"no service at {url.copy_with(raw_path=b'')}: {why if secure else why[0].lower() + why[1:]}"
+    return told if secure else f"{told}. Is it running?"
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -1,6 +1,6 @@
 """What is said and heard about jobs: a table is handed in, followed, and fetched. Does nothing itself.
 
-A table is sent as it is; rows that are in memory become one, as CSV, whose numbers are read back to the last bit. A key
+A table is sent as it is; rows that are in memory become one, as CSV, whose values are read back to the last bit. A key
 goes along with each table, so that a request whose answer was lost can be sent again without making a second job. Knows
 nothing of how jobs are worked on.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from penumbra import arrays, asking, errors
+from penumbra import arrays, asking, errors, rows
 from penumbra.asking import Manners, Progress, parsed, seeded
 from penumbra.conversation import (
     Conversation,
@@ -34,6 +35,7 @@ from penumbra.conversation import (
     broken,
     call,
 )
+from penumbra.inputs import Inputs
 from penumbra.schemas import JobDescription, JobList
 
 Verb = Literal["sample", "predict"]
@@ -70,10 +72,13 @@ def submit(
     if isinstance(table, (str, os.PathLike)):
         body = Path(table)
         media = _media(body, "table")
+        if not body.is_file():
+            raise FileNotFoundError(f"there is no file {body}")
     else:
-        rows = arrays.read_any(table) if missing == "blank" else arrays.read(table)
+        found = rows.read(table)
         known = yield from asking.model(model, version, manners)
-        version, body, media = known.version, _written(rows.ordered(known.input_names), known.input_names), "text/csv"
+        read = Inputs(known.inputs).read(found, gaps=missing == "blank")
+        version, body, media = known.version, _written(read, known.input_names), "text/csv"
     fields = {"model": model, "version": version, "verb": verb, "keep": keep, "missing": missing}
     fields |= {name: value if name in _TEXTS else arrays.as_json(value).decode() for name, value in question.items()}
     query = urlencode({name: value for name, value in fields.items() if value is not None})
@@ -165,11 +170,16 @@ def _answered(request: Request, manners: Manners) -> Conversation[Reply]:
         return (yield from call(request, manners.patience))
     except errors.UnknownModel as error:
         if error.problem and error.problem.type == "about:blank":
-            raise errors.NotApplicable("this service takes no jobs: it has no directory for them") from error
+            raise errors.NotApplicable(
+                "this service takes no jobs: start it with --jobs-dir DIR (see docs/jobs.md)"
+            ) from error
         raise
 
 
 def _path(name: str) -> str:
+    # Others would be places of something else.
+    if not re.fullmatch(r"[\w-]+", name):
+        raise errors.UnknownJob("there is no such job: an id has letters and digits alone")
     return f"{_JOBS}/{quote(name, safe='')}"
 
 
@@ -180,10 +190,10 @@ def _media(path: Path, field: str) -> str:
     raise errors.InvalidRequest.found([(field, f"{path} must end in .csv, .tsv or .parquet, for its form to be known")])
 
 
-def _written(rows: arrays.Rows, names: list[str]) -> bytes:
+def _written(table: rows.Rows, names: list[str]) -> bytes:
     """Rows as CSV, each number with as many digits as it takes to read the same one back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(rows.nested())
+    writer.writerows(table.nested())
     return text.getvalue().encode()

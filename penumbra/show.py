@@ -6,7 +6,7 @@ Where the output can't hold blocks and Greek, plain characters take their place.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penumbra import arrays
@@ -22,7 +22,8 @@ from penumbra.schemas import JobDescription, ModelDescription, ModelEntry
 
 _BAR = 20
 _MOST_CLASSES = 3
-_PLAIN = str.maketrans({"█": "#", "░": ".", "─": "-", "●": "o", "├": "[", "┤": "]", "±": "+-", "·": "|"})
+_MOST_CATEGORIES = 8
+_PLAIN = str.maketrans({"█": "#", "░": ".", "─": "-", "●": "o", "├": "[", "┤": "]", "±": "+-", "·": "|", "…": ".."})
 
 
 def plain(text: str) -> str:
@@ -40,12 +41,10 @@ def models(entries: Sequence[ModelEntry]) -> str:
 
 
 def model(known: ModelDescription) -> str:
-    """What a model expects: its inputs with the ranges seen in training, and its outputs."""
-    head = f"{known.name} {known.version} · {known.task} · {known.default_samples} samples by default"
-    rows = [["input", "from", "to", "units"]]
-    for column in known.inputs:
-        low, high = column.get("range") or ("", "")
-        rows.append([column["name"], _number(low), _number(high), column.get("units") or ""])
+    """What a model expects: its inputs with the values seen in training, and its outputs."""
+    head = f"{known.name} {known.version} · {known.task} · {_samples(known.default_samples)} by default"
+    rows = [["input", "seen in training", "units"]]
+    rows += [[column["name"], _seen(column), column.get("units") or ""] for column in known.inputs]
     word = "classes" if known.task == "classification" else "outputs"
     return f"{head}\n\n{_aligned(rows)}\n\n{word}: {', '.join(known.output_names)}"
 
@@ -78,7 +77,7 @@ def prediction(answer: Prediction, names: Sequence[str]) -> str:
 def sample(answer: Sample, names: Sequence[str]) -> str:
     """What a committee says and how far to trust it, a line for each row and output."""
     committee = (
-        f"{answer.method}, approximate" if answer.seed is None else f"seed {answer.seed} · {answer.samples} samples"
+        f"{answer.method}, approximate" if answer.seed is None else f"seed {answer.seed} · {_samples(answer.samples)}"
     )
     head = f"{answer.model.name} {answer.model.version} · {committee}"
     if answer.first_sample:
@@ -92,11 +91,29 @@ def sample(answer: Sample, names: Sequence[str]) -> str:
     )
 
 
+def _seen(column: Mapping[str, Any]) -> str:
+    """What an input was in training, and whether it may be missing."""
+    match column.get("kind"):
+        case "category":
+            categories = [repr(name) for name in column["categories"]]
+            more = f" and {len(categories) - _MOST_CATEGORIES} more" if len(categories) > _MOST_CATEGORIES else ""
+            return f"{', '.join(categories[:_MOST_CATEGORIES])}{more}; others and missing ones are unknown"
+        case "boolean":
+            told = "true or false"
+        case _:
+            told = " … ".join(map(_number, column.get("range") or ())) or "not known"
+    return f"{told}, may be missing" if column.get("missing") else told
+
+
+def _samples(count: int) -> str:
+    return f"{count:,} sample{'' if count == 1 else 's'}"
+
+
 def _predicted(answer: RegressionPrediction, names: Sequence[str]) -> list[list[str]]:
-    rows = [["row", "output", "mean", "noise"]]
+    rows = [["row", "output", "mean", "aleatoric"]]
     for row, output, mean in _cells(answer.mean):
-        noise = _at(answer.aleatoric_std, row, output)
-        rows.append([str(row + 1), names[output], _number(mean), "" if noise is None else f"± {_number(noise)}"])
+        std = _at(answer.aleatoric_std, row, output)
+        rows.append([str(row + 1), names[output], _number(mean), "" if std is None else f"± {_number(std)}"])
     return rows
 
 
@@ -153,7 +170,7 @@ def _voted(answer: ClassSample, names: Sequence[str]) -> list[list[str]]:
                     f"{share:.3f}",
                     "" if std is None else f"± {std:.3f}",
                     _bar(share),
-                    "" if answer.votes is None else f"{int(answer.votes[row][chosen])} of {answer.samples}",
+                    "" if answer.votes is None else f"{int(answer.votes[row][chosen]):,} of {answer.samples:,}",
                     *(["", ""] if place else told),
                     *([] if sets is None else [""] if place else [", ".join(sets[row])]),
                 ]
@@ -182,10 +199,10 @@ def _at(matrix: Any, row: int, column: int) -> float | None:
 
 
 def _number(value: Any) -> str:
-    """Four digits, which is more than most samplings know."""
-    if value is None or value == "":
+    """Four digits, which is more than most samplings know, and never a power of ten for what can be read."""
+    if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 999.95 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _bar(share: float) -> str:

@@ -24,7 +24,7 @@ from penumbra.answers import (
     RegressionSample,
     Sample,
 )
-from penumbra.arrays import Rows
+from penumbra.rows import Rows
 from penumbra.schemas import ModelReference
 
 LENGTH_HEADER = "Inference-Header-Content-Length"

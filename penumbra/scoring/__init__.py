@@ -1,6 +1,6 @@
 """Tables in files, scored by a service: millions of rows in bounded memory, and taken up again where it was stopped.
 
-CSV needs nothing but Python; Parquet needs pyarrow, `pip install 'penumbra[score]'`.
+CSV needs nothing but Python; Parquet needs pyarrow, `pip install '.[score]'` in the source tree.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from penumbra.client import Client
 from penumbra.errors import PenumbraError
+from penumbra.inputs import Inputs
 from penumbra.scoring.job import Part, Work
 from penumbra.scoring.tables import TableError, is_parquet, opened
 
@@ -96,7 +97,7 @@ class _Asker:
         made = {"number": number, "rows": 0, "blank": 0, "content": b"", "failure": "", "of_table": False}
         size = work.job.batch_rows
         try:
-            part = work.part(self._client, self._table.batch(number * size, size, work.known.input_names, work.keep))
+            part = work.part(self._client, self._table.batch(number * size, size, Inputs(work.known.inputs), work.keep))
         except (PenumbraError, OSError) as error:
             return made | {"failure": str(error), "of_table": isinstance(error, TableError)}
         with TemporaryDirectory() as folder:

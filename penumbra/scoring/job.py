@@ -13,6 +13,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count, takewhile
@@ -22,7 +23,9 @@ from typing import Any, Literal, TypeVar
 from penumbra import arrays
 from penumbra.asking import seeded
 from penumbra.client import Client
-from penumbra.errors import ModelChanged
+from penumbra.errors import ModelChanged, PenumbraError
+from penumbra.inputs import Inputs
+from penumbra.rows import Rows
 from penumbra.schemas import ModelDescription
 from penumbra.scoring.tables import Batch, Source, TableError, check_destination, opened, write_part, write_whole
 
@@ -38,8 +41,8 @@ class Job:
     """What is asked for; `options` None is a prediction. The result depends on this, the model and the file alone.
 
     `keep`: columns of the table to carry along, "others" being those that the model doesn't take. `missing`: rows
-    without all their numbers "fail" the job, or are "blank" in the result. `prefix` comes before the names of the
-    columns that the model's answers become.
+    that lack a value that the model needs "fail" the job, or are "blank" in the result. `prefix` comes before the names
+    of the columns that the model's answers become.
     """
 
     model: str
@@ -137,23 +140,22 @@ def score(
         parts.remove()
     told = parts.told()
     work = planned(client, job, table, destination, told)
-    parts.begin(work.stamped(table), told)
-    done, total = parts.done(), table.count()
-    if engine is None:
-        done = _unbroken(done)
-        made = _by_threads(client, work, table, sum(rows for rows, _ in done.values()), concurrency)
-    else:
-        made = engine(work, [number for number in range(-(-total // work.job.batch_rows)) if number not in done])
-    rows, blank = (sum(numbers) for numbers in zip(*done.values(), strict=True)) if done else (0, 0)
-    before = rows
-    progress(rows, max(total, rows), before)
-    for part in made:
-        parts.add(work, part)
-        rows, blank = rows + part.rows, blank + part.blank
+    with parts.begun(work.stamped(table), told):
+        done, total = parts.done(), table.count()
+        if engine is None:
+            done = _unbroken(done)
+            made = _by_threads(client, work, table, sum(rows for rows, _ in done.values()), concurrency)
+        else:
+            made = engine(work, [number for number in range(-(-total // work.job.batch_rows)) if number not in done])
+        rows, blank = (sum(numbers) for numbers in zip(*done.values(), strict=True)) if done else (0, 0)
+        before = rows
         progress(rows, max(total, rows), before)
-    if not rows:
-        parts.remove()
-        raise TableError(f"{source} has no rows")
+        for part in made:
+            parts.add(work, part)
+            rows, blank = rows + part.rows, blank + part.blank
+            progress(rows, max(total, rows), before)
+        if not rows:
+            raise TableError(f"{source} has no rows")
     progress(rows, rows, before)
     parts.finish(work.names)
     return Outcome(rows, blank, before, work.job)
@@ -167,7 +169,7 @@ def planned(client: Client, job: Job, table: Source, destination: Path, told: Ma
     known = client.model(job.model, version=job.version or told.get("version"))
     table.check(known.input_names)
     job = _settled(job, known, told)
-    answer = _columns(client, job, known, arrays.read([_middle(known)]))
+    answer = _columns(client, job, known, _middle(known))
     kinds = {name: _kind(column) for name, column in answer.items()}
     keep = [n for n in table.names if job.keep == "all" or (job.keep == "others" and n not in known.input_names)]
     if twice := kinds.keys() & set(keep):
@@ -196,15 +198,30 @@ class Parts:
     def begin(self, asked: Mapping[str, Any], told: Mapping[str, Any]) -> None:
         """Goes on where the parts are those of this job. Raises TableError where they are of another."""
         asked = json.loads(json.dumps(asked))
-        if told and (other := [name for name in asked if told.get(name) != asked[name]]):
+        # Parts that were made where no row may be blank are the same where some may.
+        likened = (
+            {**told, "missing": "blank"} if told.get("missing") == "fail" and asked["missing"] == "blank" else told
+        )
+        if told and (other := [name for name in asked if likened.get(name) != asked[name]]):
             names = {"size": "the table", "changed": "the table", "digest": "the model"}
             what = ", ".join(dict.fromkeys(names.get(name, name) for name in other))
             raise TableError(
                 f"{self._home} has the beginning of another result ({what}): ask for that again, or --restart"
             )
         self._home.mkdir(exist_ok=True)
-        if not told:
+        if told != asked:
             self._put("job.json", lambda path: path.write_text(json.dumps(asked)))
+
+    @contextmanager
+    def begun(self, asked: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[None]:
+        """The same while parts are made: where that fails before the first is done, nothing is left behind."""
+        self.begin(asked, told)
+        try:
+            yield
+        except (PenumbraError, OSError):
+            if not self._parts():
+                self.remove()
+            raise
 
     def done(self) -> dict[int, tuple[int, int]]:
         """The numbers of the parts that are there, with their rows, and how many of those are blank."""
@@ -246,7 +263,7 @@ def _unbroken(done: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]
 def _by_threads(client: Client, work: Work, table: Source, skip: int, concurrency: int) -> Iterator[Part]:
     """All parts but those of the first rows, which are skipped, in order."""
     with ThreadPoolExecutor(concurrency) as pool:
-        batches = table.batches(work.job.batch_rows, work.known.input_names, work.keep, skip=skip)
+        batches = table.batches(work.job.batch_rows, Inputs(work.known.inputs), work.keep, skip=skip)
         yield from _in_order(pool, partial(work.part, client), batches, 2 * concurrency)
 
 
@@ -259,12 +276,13 @@ def _settled(job: Job, known: ModelDescription, told: Mapping[str, Any]) -> Job:
     return replace(job, version=known.version, options=options)
 
 
-def _middle(known: ModelDescription) -> list[float]:
+def _middle(known: ModelDescription) -> Rows:
     """A row within the ranges: to learn what the answers look like, before a large file is read."""
-    return [sum(column.get("range") or (0.0, 0.0)) / 2 for column in known.inputs]
+    middle = [sum(column.get("range") or (0.0, 0.0)) / 2 for column in known.inputs]
+    return Inputs(known.inputs).rows_of(middle)
 
 
-def _columns(client: Client, job: Job, known: ModelDescription, rows: arrays.Rows) -> dict[str, Any]:
+def _columns(client: Client, job: Job, known: ModelDescription, rows: Rows) -> dict[str, Any]:
     """The answer to some rows as columns of the result."""
     if job.options is None:
         answer: Any = client.predict(job.model, rows, version=job.version)
@@ -281,12 +299,12 @@ def _columns(client: Client, job: Job, known: ModelDescription, rows: arrays.Row
 def _scored(
     job: Job,
     known: ModelDescription,
-    answer: Callable[[arrays.Rows], dict[str, Any]],
+    answer: Callable[[Rows], dict[str, Any]],
     kinds: Mapping[str, str],
     batch: Batch,
 ) -> tuple[dict[str, Any], int]:
     """The columns of a batch, and how many of its rows are blank. Raises TableError."""
-    unusable = arrays.unusable(batch.rows)
+    unusable = Inputs(known.inputs).gaps(batch.rows)
     if not unusable:
         return answer(batch.rows), 0
     if job.missing == "fail":
@@ -296,7 +314,7 @@ def _scored(
             "--missing blank leaves such rows without an answer"
         )
     left_out = {row for row, _ in unusable}
-    usable = arrays.without(batch.rows, left_out)
+    usable = batch.rows.without(left_out)
     found = answer(usable) if usable.flat else {}
     spread: dict[str, Any] = {}
     for name in kinds:

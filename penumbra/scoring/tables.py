@@ -1,29 +1,27 @@
 """Tables in files, a batch of rows at a time: CSV and Parquet, in and out. Knows nothing of services.
 
-Columns that the model doesn't take are carried along as they are: text in CSV, typed in Parquet. Parquet files are read
-from object stores, too, by their URL.
+How a value is read is for the model's inputs to say; columns that the model doesn't take are carried along as they
+are: text in CSV, typed in Parquet. Parquet files are read from object stores, too, by their URL.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import shutil
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
-from operator import itemgetter
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from penumbra import arrays
-from penumbra.arrays import Rows
 from penumbra.errors import InvalidRequest, PenumbraError
+from penumbra.inputs import Inputs
+from penumbra.rows import Rows, Table, read
 
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = (".parquet", ".pq")
 _BLOCK = 1 << 20
@@ -37,7 +35,7 @@ _DECODED_BYTES = 1 << 25
 
 
 class TableError(PenumbraError, ValueError):
-    """A file that can't be read or written as a table of numbers, and where."""
+    """A file that can't be read or written as a table, and where."""
 
 
 class TooLarge(TableError):
@@ -76,13 +74,21 @@ class Source:
         """About how many rows there are: for a line that says how far it is."""
         raise NotImplementedError
 
-    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, inputs: Inputs, keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
         """Batches of so many rows, all but the first `skip` of them, whole batches. Raises TableError."""
         raise NotImplementedError
 
-    def batch(self, first: int, size: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+    def batch(self, first: int, size: int, inputs: Inputs, keep: Sequence[str]) -> Batch:
         """A batch by itself, where `is_parquet`. Raises TableError."""
         raise NotImplementedError
+
+    def _coded(self, written: Rows | Table, first: int, inputs: Inputs) -> Rows:
+        """Rows from row `first` on, as the model takes them; what is missing is NaN. Raises TableError."""
+        rows, complaints = inputs.coded(written)
+        if complaints:
+            row, name, message = complaints[0]
+            raise TableError(f"{self.path}, row {first + row + 1}: {name} {message}")
+        return rows
 
 
 def opened(path: Path | str) -> Source:
@@ -157,7 +163,7 @@ def is_url(path: Path | str) -> bool:
 
 
 class _Csv(Source):
-    """Text with a header. What isn't a number is found by line and column."""
+    """Text with a header."""
 
     path: Path
 
@@ -174,7 +180,7 @@ class _Csv(Source):
             blocks = iter(lambda: file.read(_BLOCK), b"")
             return max(0, sum(max(block.count(b"\n"), block.count(b"\r")) for block in blocks) - 1)
 
-    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, inputs: Inputs, keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
         with self._reader() as reader:
             next(reader)
             rows = self._of_width(reader)
@@ -182,8 +188,9 @@ class _Csv(Source):
                 pass
             first = skip
             while lines := list(islice(rows, size)):
-                kept = {name: self._column(lines, name) for name in keep}
-                yield Batch(first, self._numbers(lines, first, inputs), kept)
+                columns = dict(zip(self.names, zip(*lines, strict=True), strict=True))
+                written = Table(None, [columns[name] for name in inputs.names], written=True)
+                yield Batch(first, self._coded(written, first, inputs), {name: list(columns[name]) for name in keep})
                 first += len(lines)
 
     def _of_width(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -193,30 +200,6 @@ class _Csv(Source):
             if len(line) != width:
                 raise TableError(f"{self.path}, row {number}: has {len(line)} values, expected {width}")
             yield line
-
-    def _column(self, lines: list[list[str]], name: str) -> list[str]:
-        return list(map(itemgetter(self.names.index(name)), lines))
-
-    def _numbers(self, lines: list[list[str]], first: int, inputs: Sequence[str]) -> Rows:
-        places = [self.names.index(name) for name in inputs]
-        taken = map(itemgetter(*places), lines) if len(places) > 1 else ((line[places[0]],) for line in lines)
-        try:
-            numbers = array("d", map(float, chain.from_iterable(taken)))
-        except ValueError:
-            numbers = array("d")
-            for number, line in enumerate(lines, first):
-                numbers.extend(
-                    self._number(line[place], number, name) for place, name in zip(places, inputs, strict=True)
-                )
-        return Rows(None, memoryview(numbers), len(places))
-
-    def _number(self, text: str, row: int, name: str) -> float:
-        if text.strip().lower() in _MISSING:
-            return math.nan
-        try:
-            return float(text)
-        except ValueError:
-            raise TableError(f"{self.path}, row {row + 1}: {name} must be a number, not {text[:40]!r}") from None
 
     @contextmanager
     def _reader(self) -> Iterator[Iterator[list[str]]]:
@@ -276,19 +259,19 @@ class _Parquet(Source):
     def count(self) -> int:
         return int(self._file.metadata.num_rows)
 
-    def batches(self, size: int, inputs: Sequence[str], keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
+    def batches(self, size: int, inputs: Inputs, keep: Sequence[str], skip: int = 0) -> Iterator[Batch]:
         first = 0
         with self._reading():
-            for table in self._tables(size, list(dict.fromkeys([*inputs, *keep]))):
+            for table in self._tables(size, list(dict.fromkeys([*inputs.names, *keep]))):
                 if first >= skip:
                     yield self._batch(table, first, inputs, keep)
                 first += len(table)
 
-    def batch(self, first: int, size: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+    def batch(self, first: int, size: int, inputs: Inputs, keep: Sequence[str]) -> Batch:
         """So many rows from row `first` on, or what there is of them. Raises TableError."""
         groups: list[int] = []
         start = end = 0
-        columns = list(dict.fromkeys([*inputs, *keep]))
+        columns = list(dict.fromkeys([*inputs.names, *keep]))
         for number in range(self._file.num_row_groups):
             after = end + self._file.metadata.row_group(number).num_rows
             if after > first and end < first + size:
@@ -324,12 +307,13 @@ class _Parquet(Source):
         except (_arrow().ArrowException, OSError) as error:
             raise TableError(f"{self.path} can't be read as Parquet: {error}") from None
 
-    def _batch(self, table: Any, first: int, inputs: Sequence[str], keep: Sequence[str]) -> Batch:
+    def _batch(self, table: Any, first: int, inputs: Inputs, keep: Sequence[str]) -> Batch:
         try:
-            rows = arrays.read_any(table.select(list(inputs)))
+            rows = read(table.select(list(inputs.names)))
         except InvalidRequest as error:
             raise TableError(f"{self.path}, in rows {first + 1} to {first + len(table)}: {error}") from None
-        return Batch(first, rows, {name: table[name] for name in keep})
+        written = replace(rows, written=True) if isinstance(rows, Table) else rows
+        return Batch(first, self._coded(written, first, inputs), {name: table[name] for name in keep})
 
 
 def is_parquet(path: Path | str) -> bool:
@@ -347,5 +331,7 @@ def _arrow() -> Any:
     try:
         import pyarrow as pa
     except ImportError:
-        raise TableError("Parquet needs pyarrow: pip install 'penumbra[score]'; CSV needs nothing") from None
+        raise TableError(
+            "Parquet needs pyarrow: pip install '.[score]' in the source tree; CSV needs nothing"
+        ) from None
     return pa

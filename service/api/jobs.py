@@ -28,6 +28,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, MalformedRangeHeader, RangeNotSatisfiable, Response
 
+from penumbra.inputs import Inputs
 from penumbra.schemas import JobDescription, JobList, SampleOptions
 from penumbra.scoring.tables import TableError, TooLarge, is_parquet, opened
 from service.access.callers import Caller
@@ -326,14 +327,19 @@ def _spelled(request: Request) -> dict[str, Any]:
 
 def _write_rows(rows: Any, model: ServedModel, settings: Settings, path: Path) -> int:
     """Rows of JSON as a table: how many. Raises InvalidRequest or InvalidRows."""
-    names = [column.name for column in model.manifest.inputs]
+    inputs = _inputs(model)
     decoding.check_prediction(len(rows) if isinstance(rows, list) else 0, model, settings)
     numbers = model.standard.read(rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(numbers.tolist())
+        writer.writerow(inputs.names)
+        writer.writerows(inputs.spelled(numbers.tolist()))
     return len(numbers)
+
+
+def _inputs(model: ServedModel) -> Inputs:
+    """How a table of this model's rows is read and written."""
+    return Inputs([column.model_dump() for column in model.manifest.inputs])
 
 
 def _checked(path: Path, model: ServedModel, most_bytes: int) -> int:
@@ -351,13 +357,13 @@ def _checked(path: Path, model: ServedModel, most_bytes: int) -> int:
         raise InvalidRequest([("table", text)]) from None
     if len(set(table.names)) != len(table.names):
         raise InvalidRequest([("table", "has two columns of one name")])
-    names = [column.name for column in model.manifest.inputs]
-    missing = [name for name in names if name not in table.names]
+    inputs = _inputs(model)
+    missing = [name for name in inputs.names if name not in table.names]
     if missing:
         raise InvalidRequest([("table", f"has no column {', '.join(missing)}")])
     try:
         # Of Parquet a page may become any number of bytes: whoever works on jobs has bounds for that.
-        empty = not rows if is_parquet(path) else next(table.batches(1, names, []), None) is None
+        empty = not rows if is_parquet(path) else next(table.batches(1, inputs, []), None) is None
     except TooLarge as error:
         raise InvalidRequest([("table", _said(error, path))]) from None
     except TableError:

@@ -17,6 +17,7 @@ from dbos import DBOS
 
 from penumbra.client import Client
 from penumbra.errors import ModelChanged, PenumbraError
+from penumbra.inputs import Inputs
 from penumbra.scoring.job import Job, Parts, planned
 from penumbra.scoring.tables import Batch, opened
 from service.durable import files
@@ -76,7 +77,8 @@ class Scoring:
         """The rows of a chunk. Those before it are whole; they are read again only by who begins in the middle."""
         if number != self._next:
             size = self._work.job.batch_rows
-            self._batches = self._table.batches(size, self._work.known.input_names, self._work.keep, skip=number * size)
+            inputs = Inputs(self._work.known.inputs)
+            self._batches = self._table.batches(size, inputs, self._work.keep, skip=number * size)
         self._next = number + 1
         return next(self._batches, None)
 

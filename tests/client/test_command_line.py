@@ -41,7 +41,7 @@ def test_models_and_what_they_expect(run: Any) -> None:
     assert code == 0
     assert re.search(r"^diabetes +1 +regression +14daaca2$", out, re.MULTILINE)
     _, out, _ = run("model", "diabetes")
-    assert re.search(r"^age +-0\.1072 +0\.0962$", out, re.MULTILINE)
+    assert re.search(r"^age +-0\.1072 … 0\.0962$", out, re.MULTILINE)
     _, out, _ = run("model", "digits")
     assert out.endswith("classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n")
 
@@ -90,20 +90,38 @@ def test_a_drawn_seed_is_shown(run: Any) -> None:
 
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["sample", "none", ROW], 1, "there is no model of that name; there are: breast-cancer"),
-    (["sample", "diabetes", "1,2"], 1, "inputs[0]: has 2 values, expected 10"),
-    (["sample", "diabetes", "1,x"], 1, "row 1 must be numbers, or NAME=NUMBER pairs"),
-    (["sample", "diabetes", "nan" + ",1" * 9], 1, "inputs[0][0]: must be a finite number"),
+    (["sample", "diabetes", "1,2"], 1, "row 1 has 2 values; diabetes takes 10 (penumbra model diabetes lists them)"),
+    (["sample", "diabetes", ROW, "x" + ",1" * 9], 1, "row 2: age must be a number, not 'x'"),
+    (["sample", "diabetes", "1,x=2"], 1, "row 1 has both values and NAME=VALUE pairs: use one form"),
+    (
+        ["sample", "diabetes", "nan" + ",1" * 9],
+        1,
+        "row 1: age is missing: the model was trained without missing values",
+    ),
+    (["sample", "diabetes", "inf" + ",1" * 9], 1, "row 1: age must be a finite number, and is infinite"),
+    (["sample", "diabetes", NAMED.replace("bmi", "bmmi")], 1, "row 1 has no 'bmi', but an unknown 'bmmi'; known: age"),
+    (["sample", "diabetes", NAMED + ",x=1"], 1, "row 1 has an unknown 'x'; known: age"),
+    (["sample", "diabetes", "age=1,age=2"], 1, "row 1 has two values of the same name"),
+    (["sample", "diabetes", "age=1,sex=2"], 1, "row 1 lacks bmi, bp, s1, s2, s3, s4, s5, s6"),
+    (["predict", "diabetes", ROW, "-s", "3"], 2, "-s 3 (sampling options belong to penumbra sample)"),
     (["sample", "diabetes", "-"], 1, "standard input is not JSON"),
     (["sample", "diabetes", ROW, "-s", "0"], 1, "samples: must be a whole number from 1"),
     (["sample", "diabetes", ROW, "--dropout", "0"], 1, "has no active dropout here"),
-    (["sample", "diabetes", ROW, "--url", "http://127.0.0.1:1"], 1, "the service can't be reached"),
-    (["sample", "diabetes", ROW, "--url", "here"], 1, "this is no address of a service"),
-    (["sample", "diabetes", ROW, "--url", "http://here:x"], 1, "is no address: Invalid port"),
+    (
+        ["sample", "diabetes", ROW, "--url", "http://127.0.0.1:1"],
+        1,
+        "no service at http://127.0.0.1:1: connection refused. Is it running? --url",
+    ),
+    (["sample", "diabetes", ROW, "--url", "here"], 1, "here is not a URL: write http://here"),
+    (["sample", "diabetes", ROW, "--url", "http://here:x"], 1, "is not a URL: Invalid port"),
     (["score", "diabetes", "none.csv", "-o", "out.csv"], 1, "there is no file none.csv"),
     (["score", "diabetes", "none.csv", "-o", "out.csv", "--predict", "--seed", "1"], 1, "--predict asks no samples"),
     (["score", "diabetes", "none.csv"], 2, "required: -o/--out"),
     (["score", "diabetes", "none.csv", "-o", "x.csv", "--batch-rows", "0"], 2, "must be at least 1"),
-    (["jobs"], 1, "this service takes no jobs: it has no directory for them"),
+    (["jobs"], 1, "this service takes no jobs: start it with --jobs-dir DIR"),
+    (["job", "status", ""], 1, "there is no such job"),
+    (["job", "result", "..", "-o", "out.csv"], 1, "there is no such job"),
+    (["job", "submit", "diabetes", "none.csv"], 1, "there is no file none.csv"),
     (["job", "submit", "diabetes", "rows.xls"], 1, "rows.xls must end in .csv, .tsv or .parquet"),
     (["job", "submit", "diabetes", "rows.csv", "--predict", "-s", "3"], 1, "leave out --samples"),
     (["job", "result", "0"], 2, "required: -o/--out"),
@@ -139,6 +157,30 @@ def test_help_teaches(run: Any, words: tuple[str, ...]) -> None:
         assert f"penumbra {words[0]} diabetes" in out
     for action in usage.parser(COMMANDS)._actions:
         assert action.help or action.nargs
+
+
+def test_an_address_with_a_version_in_it(run: Any, server: Server) -> None:
+    """Is a common mistake, and told with the right address."""
+    code, _, err = run("models", "--url", f"{server.url}/v1/")
+    assert code == 1
+    assert err.endswith(f"give the service's own address, {server.url}\n")
+
+
+def test_rows_unlike_any_in_training_are_told(run: Any) -> None:
+    """In one line on standard error; the answer is the same."""
+    assert run("predict", "diabetes", ROW)[2] == ""
+    code, out, err = run("predict", "diabetes", ROW, "0.04,0.05,25" + ",0" * 7, "9" + ",9" * 9)
+    assert (code, len(out.splitlines())) == (0, 6)
+    assert err == "penumbra: row 2: bmi lies far outside the range seen in training (and 1 more row)\n"
+    _, _, err = run("predict", "diabetes", "-", stdin=json.dumps([[9] * 10]))
+    assert err == "penumbra: row 1: 10 inputs lie far outside the range seen in training\n"
+
+
+def test_numbers_are_written_in_one_way() -> None:
+    """Four digits, thousands apart, no exponents where there need be none; one sample is no plural."""
+    written = [show._number(number) for number in (0.12345, 12.3456, 999.96, 1234.5, -98765.4, 2e20, None)]
+    assert written == ["0.1235", "12.35", "1,000", "1,234", "-98,765", "2e+20", ""]
+    assert [show._samples(count) for count in (1, 2, 4096)] == ["1 sample", "2 samples", "4,096 samples"]
 
 
 def test_plain_characters_where_there_are_no_others(run: Any) -> None:

@@ -27,8 +27,8 @@ from penumbra import (
     UnknownJob,
     UnknownModel,
 )
-from penumbra.arrays import read_any
 from penumbra.following import _written
+from penumbra.rows import Rows, read
 from tests.client.rude import HANG, RESET, Rude, problem, reply
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -110,7 +110,9 @@ def test_rows_become_a_table(face: Any, rude: Start) -> None:
 @given(tables(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 4)), elements=st.floats(allow_nan=False)))
 def test_written_numbers_are_the_same_numbers(numbers: Any) -> None:
     """To the last bit, signed zeros and the smallest among them."""
-    lines = _written(read_any(numbers), [str(n) for n in range(numbers.shape[1])]).decode().splitlines()[1:]
+    table = read(numbers)
+    assert isinstance(table, Rows)
+    lines = _written(table, [str(n) for n in range(numbers.shape[1])]).decode().splitlines()[1:]
     got = np.array([[float(cell) for cell in line.split(",")] for line in lines])
     assert got.tobytes() == numbers.tobytes()
 
@@ -119,12 +121,11 @@ def test_written_numbers_are_the_same_numbers(numbers: Any) -> None:
     ("table", "options", "error", "match"),
     [
         ("rows.xls", {}, InvalidRequest, "must end in .csv, .tsv or .parquet"),
-        ("nowhere.csv", {}, FileNotFoundError, "nowhere.csv"),
-        ([[1.0, None]], {}, InvalidRequest, "finite number"),
+        ("nowhere.csv", {}, FileNotFoundError, "there is no file nowhere.csv"),
         ([[1.0, 2.0]], {"sampels": 3}, TypeError, "no option 'sampels'"),
         (7, {}, TypeError, "rows must be"),
     ],
-    ids=["a form", "no file", "a hole", "an option", "no table"],
+    ids=["a form", "no file", "an option", "no table"],
 )  # fmt: skip
 def test_mistakes_are_found_before_anything_is_sent(
     face: Any, rude: Start, table: Any, options: dict[str, Any], error: type[Exception], match: str

@@ -91,7 +91,7 @@ def test_without_numpy_answers_are_lists(server: Server, monkeypatch: pytest.Mon
 
     rows = rows_of(server.client, "diabetes", 5)
     expected = one_request(server, "diabetes", "sample", rows, seed=2, samples=6, return_draws=True, quantiles=[0.5])
-    monkeypatch.setattr(arrays, "_numpy", lambda: None)
+    monkeypatch.setattr(arrays, "numpy_or_none", lambda: None)
     for manners in ({}, {"chunk_rows": 2, "binary": False}, {"chunk_rows": 2, "binary": True}):
         with Client(server.url, **manners) as client:
             answer = client.sample("diabetes", rows, seed=2, samples=6, return_draws=True, quantiles=[0.5])

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from penumbra import Client
+from penumbra.inputs import Inputs
 from penumbra.scoring import Job, TableError, job, score
 from penumbra.scoring.tables import opened
 from tests.api.live import Server
@@ -26,6 +27,7 @@ from tests.objects import BUCKET, ObjectServer
 
 ROWS = 700
 NAMES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
+INPUTS = Inputs([{"name": name} for name in NAMES])
 OPTIONS = {"samples": 5, "seed": 7}
 
 
@@ -360,8 +362,8 @@ def test_any_batch_can_be_had_by_itself(frame: pd.DataFrame, tmp_path: Path, gro
     path = tmp_path / "rows.parquet"
     frame.to_parquet(path, index=False, row_group_size=groups)
     table = opened(path)
-    for batch in list(table.batches(size, NAMES, ["id"]))[:: 1 + 100 // size]:
-        alone = table.batch(batch.first, size, NAMES, ["id"])
+    for batch in list(table.batches(size, INPUTS, ["id"]))[:: 1 + 100 // size]:
+        alone = table.batch(batch.first, size, INPUTS, ["id"])
         assert (alone.first, alone.rows.count) == (batch.first, batch.rows.count)
         assert bytes(alone.rows.flat) == bytes(batch.rows.flat)
         assert alone.kept["id"].to_pylist() == batch.kept["id"].to_pylist()

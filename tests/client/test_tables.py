@@ -10,14 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from penumbra.inputs import Inputs
 from penumbra.scoring.tables import TableError, TooLarge, opened
+
+INPUTS = Inputs([{"name": "a"}])
 
 ROWS = 1000
 
 
 def read(path: Path, *keep: str) -> list[int]:
     """How many rows there are in each batch of a table with a column a."""
-    return [batch.rows.count for batch in opened(path).batches(300, ["a"], list(keep))]
+    return [batch.rows.count for batch in opened(path).batches(300, INPUTS, list(keep))]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_a_row_of_text_is_bounded(head: str, body: str, tmp_path: Path) -> None:
 def test_what_is_within_the_bounds_is_read(tmp_path: Path) -> None:
     """Empty lines, lines within a value, and all ends of lines."""
     (path := tmp_path / "table.csv").write_bytes(b'a,b\n\n1,"x\n\n\ny"\r\n\r\n\r2,z\r' + b"\n" * 3000 + b"3,\n")
-    [batch] = opened(path).batches(300, ["a"], ["b"])
+    [batch] = opened(path).batches(300, INPUTS, ["b"])
     assert (list(batch.rows.flat), batch.kept) == ([1, 2, 3], {"b": ["x\n\n\ny", "z", ""]})
     (path := tmp_path / "old.csv").write_bytes(b"a\r" + b"1\r" * 9)
     assert (read(path), opened(path).count()) == ([9], 9)
@@ -85,7 +88,7 @@ def test_damage_is_told(offset: int, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="can't be read as Parquet"):
         read(path)
     with pytest.raises(TableError, match="can't be read as Parquet"):
-        opened(path).batch(0, 10, ["a"], [])
+        opened(path).batch(0, 10, INPUTS, [])
 
 
 def test_batches_do_not_depend_on_how_rows_are_grouped(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_batches_do_not_depend_on_how_rows_are_grouped(tmp_path: Path) -> None:
     for group in (7, 300, 1000):
         path = written(tmp_path, row_group_size=group, a=[float(number) for number in range(ROWS)])
         for size in (1, 64, 300, 1000):
-            batches = list(opened(path).batches(size, ["a"], [], skip=size))
+            batches = list(opened(path).batches(size, INPUTS, [], skip=size))
             assert [number for batch in batches for number in batch.rows.flat] == list(range(size, ROWS))
             assert [batch.first for batch in batches] == list(range(size, ROWS, size))
 

@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from penumbra import InvalidRequest, arrays
+from penumbra import InvalidRequest
+from penumbra.inputs import Inputs
+from penumbra.rows import Rows, Table, read
 
 NAMES = ("a", "b")
+PLAIN = Inputs([{"name": name} for name in NAMES])
 ROWS = [[1.0, 2.0], [3.0, 4.5]]
 COLUMNS = {"a": [1, 3], "b": [2.0, 4.5]}
 
@@ -49,22 +52,25 @@ UNNAMED: list[Any] = [
 @pytest.mark.parametrize("data", NAMED, ids=lambda data: type(data).__module__)
 def test_tables_with_names(data: Any) -> None:
     """Rows are the same, whoever holds them; names come along."""
-    rows = arrays.read(data)
+    rows = read(data)
+    assert isinstance(rows, (Rows, Table))
     assert rows.names == NAMES
+    rows = PLAIN.read(rows)
     assert rows.nested() == ROWS
 
 
 @pytest.mark.parametrize("data", UNNAMED, ids=lambda data: type(data).__module__)
 def test_tables_without_names(data: Any) -> None:
     """Numbers alone are in the manifest's order."""
-    rows = arrays.read(data)
+    rows = read(data)
     assert rows.names is None
     assert rows.nested() == ROWS
 
 
 def test_a_dict_of_numbers_is_one_row() -> None:
     """There is only one way to read it."""
-    rows = arrays.read({"a": 1, "b": np.float64(2)})
+    rows = read({"a": 1, "b": np.float64(2)})
+    assert isinstance(rows, Rows)
     assert (rows.names, rows.nested()) == (NAMES, [[1.0, 2.0]])
 
 
@@ -77,7 +83,7 @@ def test_a_dict_of_numbers_is_one_row() -> None:
 )
 def test_any_array_keeps_its_numbers(numbers: Any) -> None:
     """Of any kind and byte order; parts and other orders of columns are views of the same numbers."""
-    rows = arrays.read(numbers)
+    rows = read(numbers)
     exact = numbers.astype(np.float64)
     assert rows.nested() == exact.tolist()
     assert rows.part(len(exact) - 1, len(exact) + 1).nested() == exact[-1:].tolist()
@@ -86,14 +92,17 @@ def test_any_array_keeps_its_numbers(numbers: Any) -> None:
 
 def test_columns_are_put_in_order() -> None:
     """By name, whatever their order was."""
-    rows = arrays.read(pd.DataFrame({"c": [3, 6], "a": [1, 4], "b": [2, 5]}))
-    assert rows.ordered(("a", "b", "c")).nested() == [[1, 2, 3], [4, 5, 6]]
-    with pytest.raises(InvalidRequest, match=r"inputs\.d: is missing .* does not take \(c, b\)"):
-        rows.ordered(("a", "d"))
+    rows = read(pd.DataFrame({"c": [3, 6], "a": [1, 4], "b": [2, 5]}))
+    named = [{"name": name} for name in "abcd"]
+    assert Inputs(named[:3]).read(rows).nested() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(InvalidRequest, match="has no 'd', but an unknown 'c', 'b'; known: a, d"):
+        Inputs([named[0], named[3]]).read(rows)
     with pytest.raises(InvalidRequest, match=r"inputs\[0\]: has 2 values, expected 3"):
-        arrays.read(ROWS).ordered(("a", "b", "c"))
+        Inputs(named[:3]).read(read(ROWS))
 
 
+MISSING = "is missing: the model was trained without missing values here"
+# Read by a model of two plain numbers, or of as many as there are.
 REFUSED: list[tuple[Any, str]] = [
     ([], "at least one row"),
     (np.empty((0, 2)), "at least one row"),
@@ -103,38 +112,48 @@ REFUSED: list[tuple[Any, str]] = [
     (np.zeros(3), r"a single row is array\[None, :\]"),
     (np.zeros((1, 2, 3)), "must have two dimensions"),
     (pd.Series([1.0]), "must have two dimensions"),
-    (np.array([["1", "2"]]), "must be numbers, not <U1"),
-    (np.array([[True]]), "must be numbers, not bool"),
+    (np.array([["1", "2"]]), r"inputs\[0\]\.a: must be a number; inputs\[0\]\.b: must be a number"),
+    (np.array([[1j, 2j]]), "must be numbers, texts or truth values, not complex128"),
+    (np.array([[True]]), r"inputs\[0\]\.a: must be a number"),
     ([[1.0, 2.0], [3.0]], r"inputs\[1\]: has 1 value, expected 2"),
-    ([[1.0, "2"]], r"inputs\[0\]\[1\]: must be a number"),
-    ([[1.0, True]], r"inputs\[0\]\[1\]: must be a number"),
-    ([[1.0, None]], r"inputs\[0\]\[1\]: is missing"),
-    ([[1.0, float("nan")]], r"inputs\[0\]\[1\]: must be a finite number"),
-    ([[1.0], ["x"]], r"inputs\[1\]\[0\]: must be a number"),
+    ([[1.0, "2"]], r"inputs\[0\]\.b: must be a number"),
+    ([[1.0, True]], r"inputs\[0\]\.b: must be a number"),
+    ([[1.0, None]], rf"inputs\[0\]\.b: {MISSING}"),
+    ([[1.0, float("nan")]], rf"inputs\[0\]\.b: {MISSING}"),
+    ([[1.0, 10**400]], r"inputs\[0\]\.b: must be a finite number"),
+    ([[1.0], ["x"]], r"inputs\[1\]\.a: must be a number"),
     (["ab"], r"inputs\[0\]"),
     ([{"a": 1.0}, {"b": 1.0}], r"inputs\[1\]\.a: is missing; inputs\[1\]\.b: is not in the first row"),
     ([{"a": 1.0}, [1.0]], r"inputs\[1\]: is not of the same form"),
-    ([{"a": None}], r"inputs\[0\]\.a: is missing"),
-    ({"a": 1.0, "b": "x"}, r"inputs\.b: must be a number"),
+    ([[1.0], {"a": 1.0}], r"inputs\[1\]: is not of the same form"),
+    ([{"a": None}], rf"inputs\[0\]\.a: {MISSING}"),
+    ({"a": 1.0, "b": "x"}, r"inputs\[0\]\.b: must be a number"),
+    ({"a": 1.0, "b": [1.0]}, r"inputs\.a: is a single value where others are columns"),
     ({"a": [1.0], "b": [1.0, 2.0]}, "columns of different lengths"),
     ({"a": ["x"]}, r"inputs\[0\]\.a: must be a number"),
-    ({}, "at least one row|no columns"),
-    (pd.DataFrame({"a": [1.0, None]}), r"inputs\[1\]\.a: must be a finite number; it is missing"),
-    (pd.DataFrame({"a": pd.array([1, None], "Int64")}), r"inputs\[1\]\.a: must be a finite number; it is missing"),
+    ({}, "must be a list of values"),
+    (pd.DataFrame({"a": [1.0, None]}), rf"inputs\[1\]\.a: {MISSING}"),
+    (pd.DataFrame({"a": pd.array([1, None], "Int64")}), rf"inputs\[1\]\.a: {MISSING}"),
     (pd.DataFrame({"a": ["x"]}), r"inputs\[0\]\.a: must be a number"),
-    (pd.DataFrame({"a": [True]}), r"inputs\.a: must be numbers, not bool"),
-    (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), r"inputs\.a: must be numbers, not datetime64"),
+    (pd.DataFrame({"a": [True]}), r"inputs\[0\]\.a: must be a number"),
+    (pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}), r"inputs\.a: must be numbers, .*not datetime64"),
     (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns of the same name"),
-    (pl.DataFrame({"a": [1, None]}), r"inputs\[1\]\.a: must be a finite number; it is missing"),
+    (pl.DataFrame({"a": [1, None]}), rf"inputs\[1\]\.a: {MISSING}"),
     (pl.DataFrame({"a": ["x"]}), r"inputs\[0\]\.a: must be a number"),
 ]
 
 
+def understood(data: Any) -> Rows:
+    """The rows of a model of so many plain numbers."""
+    found = read(data)
+    return Inputs([{"name": name} for name in NAMES[: found.width]]).read(found)
+
+
 @pytest.mark.parametrize(("data", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_what_is_no_table_of_numbers_is_refused(data: Any, message: str) -> None:
-    """Before anything is sent, by row and column, and never with a value in the message."""
+    """By row and column, and never with a value in the message."""
     with pytest.raises(InvalidRequest, match=message) as caught:
-        arrays.read(data)
+        understood(data)
     assert caught.value.complaints
     assert len(caught.value.complaints) <= 10
 
@@ -143,7 +162,7 @@ def test_what_is_no_table_of_numbers_is_refused(data: Any, message: str) -> None
 def test_what_is_nothing_like_a_table(data: Any) -> None:
     """A mistake of the program, not of its data."""
     with pytest.raises(TypeError, match="rows must be"):
-        arrays.read(data)
+        read(data)
 
 
 def test_frames_go_in_by_name(server: Any, face: Any) -> None:
