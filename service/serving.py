@@ -40,7 +40,8 @@ from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
 from service.listening import Listener, Tally, new_tally
-from service.receiving import Protocol, look_after
+from service.looking import every
+from service.receiving import LOOK_SECONDS, Protocol, look_after
 from service.served import Loader
 from service.settings import Settings
 from service.supervisor import TICK, Beat, Supervisor
@@ -91,9 +92,10 @@ class Server(uvicorn.Server):
             self.servers: list[Any] = [
                 Listener(loop, listening, self._connection, tally, self.config.ssl) for listening in sockets or ()
             ]
+        look = partial(look_after, self.server_state.connections, self._patience)
         self._tasks = [
-            asyncio.create_task(self._beat_on()),
-            asyncio.create_task(look_after(self.server_state.connections, self._patience)),
+            asyncio.create_task(every(TICK, "beating", self._beat_once, at_once=True)),
+            asyncio.create_task(every(LOOK_SECONDS, "looking after connections", look)),
         ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -139,10 +141,8 @@ class Server(uvicorn.Server):
         )
         return made
 
-    async def _beat_on(self) -> None:
-        while True:
-            self._beat(worn=self.config.loaded_app.state.memory.worn)
-            await asyncio.sleep(TICK)
+    def _beat_once(self) -> None:
+        self._beat(worn=self.config.loaded_app.state.memory.worn)
 
 
 def serve(settings: Settings) -> int:

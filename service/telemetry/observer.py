@@ -19,6 +19,7 @@ from service.caching.answers import Answers
 from service.catalogue import Catalogue
 from service.engine.mask_cache import MaskCache
 from service.jobs import Job
+from service.looking import every
 from service.telemetry import tracing
 from service.telemetry.counting import NONE, Counters, open_board
 from service.telemetry.exposition import Exposition
@@ -66,7 +67,8 @@ class Observer:
         self._board: Board | None = None
         self._watched: Watched | None = None
         self._names: Callable[[], Collection[str]] = tuple  # models that may be named by now
-        self._beat: asyncio.TimerHandle | None = None
+        self._heart: asyncio.Task[None] | None = None
+        self._due = 0.0
 
     def start(self, watched: Watched, routes: Collection[str]) -> None:
         """Begins; on the event loop. `routes` are the templates that may become labels."""
@@ -76,7 +78,9 @@ class Observer:
             self._board = open_board(self._directory)
             self._counters = Counters(self._board, self._names, routes, answers=watched.answers)
             self._exposition = Exposition(self._board, lambda: catalogue.models, time.time)
-            self._heartbeat(asyncio.get_running_loop(), clock())
+            self._due = clock()
+            self._beat()
+            self._heart = asyncio.create_task(every(HEARTBEAT_SECONDS, "noting gauges", self._beat))
         if self._access_log:
             self._log = AccessLog(self._log_format, self._note_dropped)
         if self._endpoint and (provider := tracing.provider(self._endpoint)) is not None:
@@ -84,8 +88,8 @@ class Observer:
 
     async def stop(self) -> None:
         """Ends: what has been counted stays counted, what was to be written is."""
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._heart is not None:
+            self._heart.cancel()
         if self._log is not None:
             await to_thread.run_sync(self._log.close)
         if self.tracer is not None:
@@ -137,14 +141,13 @@ class Observer:
         self._counters.note_answers()
         self._counters.note_looks(self._watched.catalogue.looks)
 
-    def _heartbeat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        """Looks once a second, so that other workers see gauges that are no older."""
-        if self._counters is None:
-            return
-        now = clock()
+    def _beat(self) -> None:
+        """Notes gauges, once a second, so that other workers see none that are older; and how late that is."""
+        now, due = clock(), self._due
+        self._due = now + HEARTBEAT_SECONDS
+        assert self._counters is not None, "nothing beats when nothing is counted. This is a bug."
         self._counters.note_worker(now - due)
         self._look()
-        self._beat = loop.call_later(HEARTBEAT_SECONDS, self._heartbeat, loop, now + HEARTBEAT_SECONDS)
 
     def _note_dropped(self, lines: int) -> None:
         if self._counters is not None:
