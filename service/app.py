@@ -16,7 +16,7 @@ from fastapi_swagger import patch_fastapi
 from models.mirror import open_store
 from models.repository import Repository
 from penumbra import __version__
-from service.access.access import Access, new_access
+from service.access.access import Access
 from service.agreement import Agreement
 from service.api import documentation, health, native, playground, problems
 from service.api.guard import Guard
@@ -32,6 +32,7 @@ from service.engine.evaluate import usable_device, use_one_thread
 from service.engine.mask_cache import MaskCache
 from service.inference import Inference
 from service.memory import MemoryGuard, reader, trim
+from service.preflight import access_of
 from service.served import Loader
 from service.settings import Settings
 from service.splitting import Others
@@ -153,11 +154,6 @@ def create_app(
         app.include_router(playground.router)
         patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters=_DOCS)
     return app
-
-
-def access_of(settings: Settings) -> Access | None:
-    """Who may ask, as the settings say; None: everybody. Raises WrongKeys."""
-    return new_access(settings.keys, settings.keys_file, settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
 
 
 def answers_of(settings: Settings) -> Answers | None:

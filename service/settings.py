@@ -30,6 +30,7 @@ _OF_OTHERS = re.compile(r"PENUMBRA_(URL|API_KEY|SERVICE_HOST|SERVICE_PORT(_\w+)?
 _MOST_WORKERS = 8
 # Of Linux control groups, version 2: microseconds of processor time in each period.
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
@@ -39,12 +40,24 @@ def _directory_or_url(value: object) -> Path | str:
     if isinstance(value, str) and "://" in value:
         if not is_url(value):
             raise PydanticCustomError(
-                "scheme", "No such kind of store; URLs begin with one of {known}", {"known": _KNOWN}
+                "scheme", "there is no such kind of store; a URL begins with one of {known}", {"known": _KNOWN}
             )
         return value
+    try:
+        return _directory(value)
+    except PydanticCustomError as error:
+        scheme = str(value).partition(":")[0]
+        if scheme in SCHEMES:
+            raise PydanticCustomError("scheme", f"{error.message()}; a URL begins with {scheme}://") from None
+        raise
+
+
+def _directory(value: object) -> Path:
+    """A directory that is there."""
     path = Path(str(value))
     if not path.is_dir():
-        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
+        what = "{path} is not a directory" if path.exists() else "there is no directory {path}"
+        raise PydanticCustomError("path_not_directory", what, {"path": str(path)})
     return path
 
 
@@ -55,21 +68,30 @@ def _redis_or_none(value: object) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise PydanticCustomError("url", "Not a URL") from None
+        raise PydanticCustomError("url", "must be a URL") from None
     whole = parts.path if parts.scheme == "unix" else parts.hostname
     if url and not (parts.scheme in ("redis", "rediss", "unix") and whole and port != 0):
-        raise PydanticCustomError("url", "Should be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
+        raise PydanticCustomError("url", "must be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
     return url
 
 
 def _directory_or_none(value: object) -> Path | None:
     """A directory that is there, or nothing."""
-    if value is None or value == "":
-        return None
-    path = Path(str(value))
-    if not path.is_dir():
-        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
-    return path
+    return None if value is None or value == "" else _directory(value)
+
+
+def _names_of_hosts(value: object) -> str:
+    """Hosts with commas between: what a Host header can say, without a port."""
+    hosts = str(value)
+    for host in filter(None, map(str.strip, hosts.split(","))):
+        if not _HOST.fullmatch(host):
+            raise PydanticCustomError(
+                "host",
+                "{host} is not a host: write a name (example.com), a family of names (*.example.com), an address, or "
+                "local; no scheme, port or path",
+                {"host": repr(host)},
+            )
+    return hosts
 
 
 def _postgres_or_none(value: object) -> str:
@@ -80,9 +102,9 @@ def _postgres_or_none(value: object) -> str:
         whole = parts.scheme in ("postgresql", "postgres") and parts.hostname and parts.path.strip("/")
         _ = parts.port
     except ValueError:
-        raise PydanticCustomError("url", "Not a URL") from None
+        raise PydanticCustomError("url", "must be a URL") from None
     if url and not whole:
-        raise PydanticCustomError("url", "Should be postgresql://USER:PASSWORD@HOST:PORT/NAME")
+        raise PydanticCustomError("url", "must be postgresql://USER:PASSWORD@HOST:PORT/NAME")
     return url
 
 
@@ -129,6 +151,7 @@ class Settings(BaseSettings):
     ] = False
     allowed_hosts: Annotated[
         str,
+        PlainValidator(_names_of_hosts),
         Field(
             description="Names under which the service may be asked, with commas between; *.example.com for all below "
             "it, local for addresses and names without a dot, which is the default on loopback. Elsewhere any is."
