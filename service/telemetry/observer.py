@@ -23,7 +23,7 @@ from service.looking import every
 from service.telemetry import tracing
 from service.telemetry.counting import NONE, Counters, open_board
 from service.telemetry.exposition import Exposition
-from service.telemetry.logs import AccessLog
+from service.telemetry.logs import AccessLog, Writer
 from service.telemetry.pages import Board
 from service.telemetry.trail import Trail, clock
 
@@ -62,6 +62,7 @@ class Observer:
         self._metrics, self._access_log = metrics, access_log
         self._directory, self._log_format, self._endpoint = directory, log_format, endpoint
         self._counters: Counters | None = None
+        self._writer: Writer | None = None
         self._log: AccessLog | None = None
         self._exposition: Exposition | None = None
         self._board: Board | None = None
@@ -74,6 +75,7 @@ class Observer:
         """Begins; on the event loop. `routes` are the templates that may become labels."""
         catalogue = watched.catalogue
         self._watched, self._names = watched, lambda: catalogue.models
+        self._writer = Writer(self._note_dropped)
         if self._metrics:
             self._board = open_board(self._directory)
             self._counters = Counters(self._board, self._names, routes, answers=watched.answers)
@@ -82,7 +84,7 @@ class Observer:
             self._beat()
             self._heart = asyncio.create_task(every(HEARTBEAT_SECONDS, "noting gauges", self._beat))
         if self._access_log:
-            self._log = AccessLog(self._log_format, self._note_dropped)
+            self._log = AccessLog(self._log_format)
         if self._endpoint and (provider := tracing.provider(self._endpoint)) is not None:
             self.tracer = tracing.Tracer(provider)
 
@@ -90,8 +92,8 @@ class Observer:
         """Ends: what has been counted stays counted, what was to be written is."""
         if self._heart is not None:
             self._heart.cancel()
-        if self._log is not None:
-            await to_thread.run_sync(self._log.close)
+        if self._writer is not None:
+            await to_thread.run_sync(self._writer.close)
         if self.tracer is not None:
             await to_thread.run_sync(self.tracer.close)
         self._counters = self._log = self._exposition = self.tracer = None
@@ -152,4 +154,4 @@ class Observer:
     def _note_dropped(self, lines: int) -> None:
         if self._counters is not None:
             self._counters.dropped_lines(lines)
-        logger.warning("%d access lines were dropped: nobody reads the log", lines)
+        logger.warning("%d lines were dropped: nobody reads the log", lines)
