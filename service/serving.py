@@ -23,10 +23,11 @@ import uvicorn
 from models.mirror import open_store
 from service.access.access import Access
 from service.agreement import Agreement, Shared
-from service.app import create_app, new_loader
+from service.app import create_app
 from service.connections import Room, room_for
 from service.edits import as_stored
 from service.engine.evaluate import use_one_thread
+from service.lifetime import new_loader
 from service.listening import new_tally
 from service.receiving import Protocol
 from service.refreshing import refresh_first, refreshed_aside
