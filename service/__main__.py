@@ -9,10 +9,7 @@ import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from typing import Any
 
 
 def main(arguments: list[str]) -> int:
@@ -40,36 +37,31 @@ def main(arguments: list[str]) -> int:
     try:
         settings = CliApp.run(Settings, cli_args=arguments[1:] if arguments[:1] in (["serve"], ["jobs"]) else arguments)
     except ValidationError as error:
-        sys.exit("\n".join(_complaints(error)))
+        from service.complaints import complaints
+
+        sys.exit("\n".join(complaints(error)))
     if mistyped := unknown_variables(os.environ):
-        sys.exit("\n".join(f"python -m service: error: {complaint}" for complaint in mistyped))
+        sys.exit("\n".join(f"python -m service: error: {name}" for name in mistyped))
     if arguments[:1] == ["jobs"]:
-        from service import durable
+        from service.durable.alone import alone
 
-        if not durable.is_installed():
-            sys.exit("python -m service jobs: error: needs DBOS: install the extra jobs")
-        from service.durable import runner
+        with alone(settings) as directory:
+            from service.durable import runner
 
-        return runner.run(settings)
+            return runner.run(settings, directory)
+    from service import preflight
+
+    checked = preflight.check(settings)
     from service import serving
 
     try:
-        return serving.serve(settings)
+        return serving.serve(*checked)
     except KeyboardInterrupt:
         return 0
 
 
 def _leave(*_: Any) -> None:
     sys.exit(0)
-
-
-def _complaints(error: ValidationError) -> list[str]:
-    """What is wrong with which setting, by its flag and its variable."""
-    return [
-        f"python -m service: error: --{name.replace('_', '-')} (or PENUMBRA_{name.upper()}): {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False)
-        for name in [str(item["loc"][0])]
-    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,11 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-_NUMBER = 8  # bytes that the generation takes, and then the length of the list
+# The file: a head with the generation, and the place and the length of the list; then two areas for lists. A new one is
+# written where the other is not, and the head last, at once: whoever dies on the way leaves what was agreed before.
+_HEAD = struct.Struct(">QQQ")
+# Areas begin so far apart; the file has holes, and takes no more memory than what is written.
+_AREA = 2**26
 # Bytes whose locks are held by who changes the list, and by who leads; those between are generations.
 _CHANGING, _LEADING = 0, 2**62
 
@@ -125,12 +130,12 @@ class Shared:
         self._file = _nameless_file()
         self._threads = threading.Lock()  # locks on files are between processes alone
         self._reached = 0
-        os.pwrite(self._file, bytes(2 * _NUMBER), 0)
+        os.pwrite(self._file, _HEAD.pack(0, 0, 0), 0)
 
     @property
     def generation(self) -> int:
         """See `Agreement`. Reads a few bytes, and waits for nobody."""
-        return int.from_bytes(os.pread(self._file, _NUMBER, 0))
+        return self._head()[0]
 
     def join(self, first: Edit) -> Agreed:
         """See `Agreement`."""
@@ -211,9 +216,8 @@ class Shared:
                 self._lock(fcntl.LOCK_UN, _CHANGING)
 
     def _read(self) -> Agreed:
-        head = os.pread(self._file, 2 * _NUMBER, 0)
-        generation, length = int.from_bytes(head[:_NUMBER]), int.from_bytes(head[_NUMBER:])
-        models = orjson.loads(os.pread(self._file, length, 2 * _NUMBER)) if length else {}
+        generation, place, length = self._head()
+        models = orjson.loads(os.pread(self._file, length, place)) if length else {}
         return Agreed(
             generation,
             {
@@ -229,8 +233,13 @@ class Shared:
                 for name, listed in agreed.models.items()
             }
         )
-        os.pwrite(self._file, models, 2 * _NUMBER)
-        os.pwrite(self._file, agreed.generation.to_bytes(_NUMBER) + len(models).to_bytes(_NUMBER), 0)
+        place = 2 * _AREA if self._head()[1] == _AREA else _AREA
+        os.pwrite(self._file, models, place)
+        os.pwrite(self._file, _HEAD.pack(agreed.generation, place, len(models)), 0)
+
+    def _head(self) -> tuple[int, int, int]:
+        generation, place, length = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0))
+        return generation, place, length
 
     def _stay_behind(self) -> None:
         """Serves no generation, as far as others are concerned."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from anyio import to_thread
@@ -20,6 +21,7 @@ from service.agreement import Agreed, Agreement, Alone, Edit
 from service.edits import as_stored, bring, load_anew, unload
 from service.engine.evaluate import use_one_thread
 from service.errors import ModelNotReady, Unavailable, UnknownModel
+from service.looking import every
 from service.offers import NOTHING, Load, Offer, Versions, make_offer
 from service.served import ServedModel
 
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 # How often the others' wishes are looked for, and how long they are waited for.
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
+# What can't be loaded takes seconds of a core each time it is tried.
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Entry(NamedTuple):
@@ -134,8 +138,8 @@ class Catalogue:
         await self._agree(unload(name))
 
     async def index(self) -> list[Entry]:
-        """Every version in the store and in service, sorted by name, oldest first."""
-        found = await to_thread.run_sync(self._repository.look)
+        """Every version in the store and in service, sorted by name, oldest first. Raises Unavailable."""
+        found = await _found(self._repository.look)
         entries = []
         for name in sorted({*found, *self.offers}):
             offer = self.offers.get(name, NOTHING)
@@ -150,10 +154,7 @@ class Catalogue:
     async def follow(self) -> None:
         """Serves what the processes have agreed on, until it is cancelled."""
         try:
-            while True:
-                await asyncio.sleep(LOOK_SECONDS)
-                if self._agreement.generation != self._served.generation:
-                    await self._try_to_catch_up()
+            await every(LOOK_SECONDS, "loading what is to be served", self._catch_up, longest=LONGEST_PAUSE_SECONDS)
         finally:
             self._agreement.leave()
 
@@ -162,32 +163,23 @@ class Catalogue:
 
         One process does so for all. A store that can't be read takes nothing out of service.
         """
-        complaint = ""
-        while True:
-            await asyncio.sleep(seconds)
-            if not self._agreement.lead():
-                continue
+        await every(seconds, "looking for new versions", self._bring)
+
+    async def _bring(self) -> None:
+        if self._agreement.lead():
             try:
                 found = await self._look()
             except Unavailable as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    logger.error("%s; what is served stays", complaint)  # noqa: TRY400 - our stack says nothing
-            except Exception:
-                logger.exception("the store could not be looked into; please report this")
-            else:
-                if complaint:
-                    complaint = ""
-                    logger.info("the store can be read again")
-                await to_thread.run_sync(self._agreement.change, bring(found))
+                raise Unavailable(f"{error}; what is served stays") from error
+            await to_thread.run_sync(self._agreement.change, bring(found))
 
     async def _look(self) -> Mapping[str, Kept]:
         """Everything in the store. Raises Unavailable."""
         try:
-            found = await to_thread.run_sync(_refreshed, self._repository)
-        except Unreachable as error:
+            found = await _found(partial(_refreshed, self._repository))
+        except Unavailable:
             self.looks = Looks(self.looks.ok, self.looks.failed + 1)
-            raise Unavailable(f"the store can't be read: {error}") from error
+            raise
         self.looks = Looks(self.looks.ok + 1, self.looks.failed)
         return found
 
@@ -200,13 +192,9 @@ class Catalogue:
                 raise Unavailable("agreed, but not every worker process has followed yet")
             await asyncio.sleep(LOOK_SECONDS / 2)
 
-    async def _try_to_catch_up(self) -> None:
-        try:
-            await self._catch_up()
-        except Exception:
-            logger.exception("what is to be served could not be loaded; still trying")
-
     async def _catch_up(self) -> None:
+        if self._agreement.generation == self._served.generation:
+            return
         async with self._changing:
             agreed = await to_thread.run_sync(self._agreement.current)
             if agreed.generation != self._served.generation:
@@ -239,6 +227,14 @@ class Catalogue:
                     logger.info("%s: the version that is served by default is now %s", name, version)
         self._served = served
         self._agreement.reach(served.generation)
+
+
+async def _found(look: Callable[[], Mapping[str, Kept]]) -> Mapping[str, Kept]:
+    """What is in the store. Raises Unavailable."""
+    try:
+        return await to_thread.run_sync(look)
+    except Unreachable as error:
+        raise Unavailable(f"the store can't be read: {error}") from error
 
 
 def _refreshed(repository: Repository) -> Mapping[str, Kept]:

@@ -6,7 +6,6 @@ none, the machine's memory and what the worker processes have of it. Elsewhere t
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import logging
 import os
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from service.looking import every
 
 LOOK_SECONDS = 1.0
 # A worker that has become so many times as large as it was at first is replaced after memory has been short for so many
@@ -47,9 +48,8 @@ class MemoryGuard:
 
     async def watch(self) -> None:
         """Looks once a second, until it is cancelled."""
-        while self._share:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+        if self._share:
+            await every(LOOK_SECONDS, "watching memory", self.look)
 
     def look(self) -> None:
         """Looks once; the first time, before anything is answered, how large this process is at first."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import re
 import secrets
 import socket
@@ -46,6 +47,8 @@ _CODING = b"transfer-encoding"
 _LONGEST_LINE = 256
 _TARGET = re.compile(rb"\S* (?:[a-z]+://[^/\s]*)?(/\S*)")
 _NO_LINGERING = struct.pack("ii", 1, 0)
+
+logger = logging.getLogger(__name__)
 
 
 class _Refused(Exception):
@@ -289,12 +292,13 @@ async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:  # noq
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-async def look_after(connections: Iterable[Any], patience: float) -> None:
-    """Looks at all connections once a second, until it is cancelled."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        now = loop.time()
-        for connection in list(connections):
-            if isinstance(connection, Protocol):
+def look_after(connections: Iterable[Any], patience: float) -> None:
+    """Looks at all connections; one that can't be looked at is closed, and the others are looked after."""
+    now = asyncio.get_running_loop().time()
+    for connection in list(connections):
+        if isinstance(connection, Protocol):
+            try:
                 connection.look(now, patience)
+            except Exception:
+                logger.exception("a connection could not be looked after, and is closed")
+                connection.transport.abort()

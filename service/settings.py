@@ -30,6 +30,7 @@ _OF_OTHERS = re.compile(r"PENUMBRA_(URL|API_KEY|SERVICE_HOST|SERVICE_PORT(_\w+)?
 _MOST_WORKERS = 8
 # Of Linux control groups, version 2: microseconds of processor time in each period.
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
 
@@ -39,12 +40,24 @@ def _directory_or_url(value: object) -> Path | str:
     if isinstance(value, str) and "://" in value:
         if not is_url(value):
             raise PydanticCustomError(
-                "scheme", "No such kind of store; URLs begin with one of {known}", {"known": _KNOWN}
+                "scheme", "there is no such kind of store; a URL begins with one of {known}", {"known": _KNOWN}
             )
         return value
+    try:
+        return _directory(value)
+    except PydanticCustomError as error:
+        scheme = str(value).partition(":")[0]
+        if scheme in SCHEMES:
+            raise PydanticCustomError("scheme", f"{error.message()}; a URL begins with {scheme}://") from None
+        raise
+
+
+def _directory(value: object) -> Path:
+    """A directory that is there."""
     path = Path(str(value))
     if not path.is_dir():
-        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
+        what = "{path} is not a directory" if path.exists() else "there is no directory {path}"
+        raise PydanticCustomError("path_not_directory", what, {"path": str(path)})
     return path
 
 
@@ -55,21 +68,30 @@ def _redis_or_none(value: object) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise PydanticCustomError("url", "Not a URL") from None
+        raise PydanticCustomError("url", "must be a URL") from None
     whole = parts.path if parts.scheme == "unix" else parts.hostname
     if url and not (parts.scheme in ("redis", "rediss", "unix") and whole and port != 0):
-        raise PydanticCustomError("url", "Should be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
+        raise PydanticCustomError("url", "must be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
     return url
 
 
 def _directory_or_none(value: object) -> Path | None:
     """A directory that is there, or nothing."""
-    if value is None or value == "":
-        return None
-    path = Path(str(value))
-    if not path.is_dir():
-        raise PydanticCustomError("path_not_directory", "Path does not point to a directory")
-    return path
+    return None if value is None or value == "" else _directory(value)
+
+
+def _names_of_hosts(value: object) -> str:
+    """Hosts with commas between: what a Host header can say, without a port."""
+    hosts = str(value)
+    for host in filter(None, map(str.strip, hosts.split(","))):
+        if not _HOST.fullmatch(host):
+            raise PydanticCustomError(
+                "host",
+                "{host} is not a host: write a name (example.com), a family of names (*.example.com), an address, or "
+                "local; no scheme, port or path",
+                {"host": repr(host)},
+            )
+    return hosts
 
 
 def _postgres_or_none(value: object) -> str:
@@ -80,9 +102,9 @@ def _postgres_or_none(value: object) -> str:
         whole = parts.scheme in ("postgresql", "postgres") and parts.hostname and parts.path.strip("/")
         _ = parts.port
     except ValueError:
-        raise PydanticCustomError("url", "Not a URL") from None
+        raise PydanticCustomError("url", "must be a URL") from None
     if url and not whole:
-        raise PydanticCustomError("url", "Should be postgresql://USER:PASSWORD@HOST:PORT/NAME")
+        raise PydanticCustomError("url", "must be postgresql://USER:PASSWORD@HOST:PORT/NAME")
     return url
 
 
@@ -108,55 +130,59 @@ class Settings(BaseSettings):
     keys_file: Annotated[
         str,
         Field(
-            description="File of API keys, as `python -m service keys` makes it; read again when it changes. With any "
-            "keys or tokens set, whoever has none is refused."
+            description="File of API keys, made by `python -m service keys`; read again when it changes. Once keys or "
+            "tokens are set, requests without one are refused."
         ),
     ] = ""
     keys: Annotated[
-        str, Field(description="API keys without a file: the same lines, hashes only, for an environment's secrets.")
+        str, Field(description="API keys without a file: the same lines (hashes only), for an environment's secrets.")
     ] = ""
     jwt_keys: Annotated[
         str,
         Field(
-            description="Public keys (JWKS) of an identity provider whose tokens are taken, too: a file or an https "
+            description="Public keys (JWKS) of an identity provider whose tokens are accepted, too: a file or an https "
             "URL. Needs the extra: jwt."
         ),
     ] = ""
-    jwt_issuer: Annotated[str, Field(description="Who must have issued a token: its claim iss.")] = ""
-    jwt_audience: Annotated[str, Field(description="Whom a token must be meant for: its claim aud.")] = ""
+    jwt_issuer: Annotated[str, Field(description="Required issuer of a token: its claim iss.")] = ""
+    jwt_audience: Annotated[str, Field(description="Required audience of a token: its claim aud.")] = ""
     allow_anonymous: Annotated[
-        bool, Field(description="Answer everybody, without keys, also where others than this machine can ask.")
+        bool, Field(description="Answer everybody, without keys, even where other machines can reach the service.")
     ] = False
     allowed_hosts: Annotated[
         str,
+        PlainValidator(_names_of_hosts),
         Field(
-            description="Names under which the service may be asked, with commas between; *.example.com for all below "
-            "it, local for addresses and names without a dot, which is the default on loopback. Elsewhere any is."
+            description="Host names by which the service may be addressed, separated by commas: example.com, "
+            "*.example.com for all below it, local for addresses and names without a dot. Default: local on "
+            "loopback, elsewhere any."
         ),
     ] = ""
-    tls_cert: Annotated[str, Field(description="File of a certificate and its chain (PEM): serve HTTPS.")] = ""
-    tls_key: Annotated[str, Field(description="File of the certificate's private key (PEM), if it is another.")] = ""
+    tls_cert: Annotated[str, Field(description="File with a certificate and its chain (PEM): serve HTTPS.")] = ""
+    tls_key: Annotated[
+        str, Field(description="File with the certificate's private key (PEM), if it is in a file of its own.")
+    ] = ""
     docs: Annotated[
         bool,
         Field(
-            description="Show the pages, to everybody: the playground, /docs and /openapi.json. They say nothing of "
-            "what is in the store."
+            description="Show the pages, to everybody: the playground, /docs and /openapi.json. They reveal nothing "
+            "about the models."
         ),
     ] = True
     receive_seconds: Annotated[
         float,
         Field(
             gt=0,
-            description="Longest time in which a request must have arrived, headers and body each, and longest time in "
-            "which a caller takes nothing of its answer, or of a stream.",
+            description="Time limit for a request to arrive, headers and body each, and for a caller who takes nothing "
+            "of an answer or a stream.",
         ),
     ] = 15.0
     max_connections: Annotated[
         int,
         Field(
             ge=0,
-            description="Most connections of one worker; on more, all but health is told to come later. 0: as many as "
-            "the system has files for, which bounds any number.",
+            description="Most connections per worker; beyond it, everything but health checks gets 503. 0: as many as "
+            "the open-file limit allows, which caps any value.",
         ),
     ] = 4096
     store: Annotated[
@@ -168,85 +194,86 @@ class Settings(BaseSettings):
         ),
     ] = SHIPPED_STORE
     cache: Annotated[
-        Path, Field(description="Directory in which models of an object store are mirrored; nothing is lost with it.")
+        Path,
+        Field(description="Directory in which an object store's models are mirrored; it can be deleted at any time."),
     ] = DEFAULT_CACHE
     watch_seconds: Annotated[
         float,
         Field(
             ge=0,
             le=86_400,
-            description="How often to look for new versions in the store, and serve them; 0: only when told to.",
+            description="How often to look for new versions in the store; 0: only when told to.",
         ),
     ] = 5.0
     keep_versions: Annotated[
         int,
-        Field(
-            ge=0, description="Newest versions of each model that are served, besides the pinned one; 0: all of them."
-        ),
+        Field(ge=0, description="How many of each model's newest versions to serve, besides the pinned one; 0: all."),
     ] = 0
     workers: Annotated[
-        int, Field(ge=0, le=256, description="Worker processes sharing the port; 0: one per core, at most 8.")
+        int, Field(ge=0, le=256, description="Worker processes that share the port; 0: one per core, at most 8.")
     ] = 0
     threads: Annotated[
         int,
-        Field(ge=0, le=256, description="Engine threads per worker; 0: the machine's cores divided by the workers."),
+        Field(ge=0, le=256, description="Engine threads per worker; 0: the cores divided by the workers."),
     ] = 0
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        Field(description="Where networks are evaluated; auto: on a GPU if there is one. Masks are the same on all."),
+        Field(
+            description="Where networks are evaluated; auto: on a GPU if there is one. Masks are the same everywhere."
+        ),
     ] = "auto"
     max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 4 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="Most rows in one request.")] = 16_384
     max_samples: Annotated[int, Field(ge=1, description="Most samples in one request.")] = 100_000
     max_evaluations: Annotated[int, Field(ge=1, description="Most rows × samples in one request.")] = 2_000_000
     max_numbers: Annotated[
-        int, Field(ge=1, description="Most rows × samples × outputs in one request: bounds its memory.")
+        int, Field(ge=1, description="Most rows × samples × outputs in one request; this bounds its memory.")
     ] = 8_000_000
     max_returned_draws: Annotated[
         int, Field(ge=1, description="Most numbers that return_draws may put into one answer.")
     ] = 1_000_000
-    max_queue: Annotated[int, Field(ge=1, description="Most requests admitted at once by one worker.")] = 1024
+    max_queue: Annotated[int, Field(ge=1, description="Most requests admitted at once per worker.")] = 1024
     max_queue_seconds: Annotated[
         float,
         Field(
             gt=0,
-            description="Most work admitted at once by one worker, in seconds of one core as estimated from rows, "
+            description="Most work admitted at once per worker, in seconds of one core, as estimated from rows, "
             "samples and network. A single request is always admitted.",
         ),
     ] = 60.0
     mask_cache_bytes: Annotated[
-        int, Field(ge=0, description="Most memory per worker for the masks of seeds that are asked for again.")
+        int, Field(ge=0, description="Memory per worker for the masks of seeds that are asked for again.")
     ] = 64 * 2**20
     memory_share: Annotated[
         float,
         Field(
             ge=0,
             le=1,
-            description="Share of the memory (a container's limit, else the machine's) beyond which caches are emptied "
-            "and large requests refused, and a worker that has grown is replaced; 0: none.",
+            description="Share of the memory (the container's limit, else the machine's) beyond which caches are "
+            "emptied, large requests refused and workers that have grown replaced; 0: no limit.",
         ),
     ] = 0.9
     answer_cache_bytes: Annotated[
         int,
         Field(
             ge=0,
-            description="Most memory per worker for answers that may be asked for again: predictions and seeded "
-            "samples. 0: everything is computed for each request, and Redis is not asked.",
+            description="Memory per worker for answers that may be asked for again: predictions and seeded samples. 0: "
+            "every request is computed, and Redis is not used.",
         ),
     ] = 16 * 2**20
     redis_url: Annotated[
         str,
         PlainValidator(_redis_or_none),
         Field(
-            description="Redis server in which machines share answers: redis://[[USER]:PASSWORD@]HOST:PORT/NUMBER, "
-            "rediss://… for TLS, or unix:///PATH. Needs the extra: redis."
+            description="Redis server through which machines share answers: "
+            "redis://[[USER]:PASSWORD@]HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH. Needs the extra: redis."
         ),
     ] = ""
     jobs_dir: Annotated[
         Path | None,
         PlainValidator(_directory_or_none),
         Field(
-            description="Directory of jobs (/v1/jobs), which `python -m service jobs` works on. Without one there are "
+            description="Directory for jobs (/v1/jobs), which `python -m service jobs` works on. Without it there are "
             "no jobs. Needs the extra: jobs."
         ),
     ] = None
@@ -254,61 +281,63 @@ class Settings(BaseSettings):
         str,
         PlainValidator(_postgres_or_none),
         Field(
-            description="Postgres database of jobs: postgresql://USER:PASSWORD@HOST:PORT/NAME. Otherwise they are in a "
-            "file of SQLite in their directory."
+            description="Postgres database for jobs: postgresql://USER:PASSWORD@HOST:PORT/NAME. Default: an SQLite "
+            "file in the directory."
         ),
     ] = ""
     jobs_keep_hours: Annotated[
-        float, Field(gt=0, description="How long a job and its result are kept after it was submitted.")
+        float, Field(gt=0, description="How long a job and its result are kept after submission.")
     ] = 168.0
-    max_jobs: Annotated[int, Field(ge=1, description="Most jobs of one caller that are not done yet.")] = 100
+    max_jobs: Annotated[int, Field(ge=1, description="Most unfinished jobs of one caller.")] = 100
     max_kept_jobs: Annotated[
-        int, Field(ge=1, description="Most jobs of one caller that are kept, whether they are done or not.")
+        int, Field(ge=1, description="Most jobs of one caller that are kept, finished or not.")
     ] = 1000
     max_job_rows: Annotated[int, Field(ge=1, description="Most rows of a job.")] = 2_000_000
-    max_job_bytes: Annotated[int, Field(ge=1, description="Largest table of a job, as a file.")] = 256 * 2**20
+    max_job_bytes: Annotated[int, Field(ge=1, description="Largest table of a job, in bytes.")] = 256 * 2**20
     job_chunk_rows: Annotated[
         int,
         Field(
             ge=1,
-            description="Rows of a job that are done together: what a job that is stopped computes again at most, and "
-            "where it can be cancelled.",
+            description="Rows of a job that are computed together: the most that is computed again after an "
+            "interruption; a job can be cancelled between chunks.",
         ),
     ] = 8192
     deadline_ms: Annotated[
-        int, Field(ge=1, description="Longest wait in the queue where the request has no X-Deadline-Ms.")
+        int, Field(ge=1, description="Longest wait in the queue for requests without X-Deadline-Ms.")
     ] = 30_000
     stop_delay_seconds: Annotated[
         float,
         Field(
             ge=0,
-            description="After SIGTERM: how long requests are still taken while /health/ready says no, "
-            "for load balancers to look elsewhere.",
+            description="After SIGTERM: how long requests are still accepted while /health/ready says no, so that load "
+            "balancers can look elsewhere.",
         ),
     ] = 1.0
     log_level: Annotated[
-        Literal["critical", "error", "warning", "info", "debug"], Field(description="Least severe log lines shown.")
+        Literal["critical", "error", "warning", "info", "debug"],
+        Field(description="Least severe level that is logged."),
     ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "text"],
-        Field(description="Form of log lines on standard error; auto: text on a terminal, else JSON."),
+        Field(description="Format of log lines on standard error; auto: text on a terminal, else JSON."),
     ] = "auto"
     access_log: Annotated[
-        bool, Field(description="Log a line for each request, at level info: what was asked, never with which inputs.")
+        bool, Field(description="Log a line for each request, at level info: what was asked, never the inputs.")
     ] = True
-    metrics: Annotated[bool, Field(description="Count what happens, and answer GET /metrics for Prometheus.")] = True
+    metrics: Annotated[bool, Field(description="Keep metrics, and serve them to Prometheus at GET /metrics.")] = True
     metrics_dir: Annotated[
         str,
         Field(
-            description="Directory in which workers share what they count, best in memory: a quarter of a MiB or more "
-            "for each. By default one of the service's own, which is gone with it; in one that stays, counts stay."
+            description="Directory through which workers share their counts, preferably in memory; at least a quarter "
+            "of a MiB for each. Default: one that is removed when the service ends; in one that stays, counts "
+            "go on."
         ),
     ] = ""
     otlp_endpoint: Annotated[
         str,
         Field(
-            description="URL of an OpenTelemetry collector to send traces to, over HTTP, as in "
-            "OTEL_EXPORTER_OTLP_ENDPOINT, which is used otherwise. Needs the extra: tracing."
+            description="URL of an OpenTelemetry collector that receives traces over HTTP. Default: "
+            "OTEL_EXPORTER_OTLP_ENDPOINT. Needs the extra: tracing."
         ),
     ] = ""
 

@@ -18,9 +18,10 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class Beat(Protocol):
 
 
 Serve = Callable[[Beat], None]
+Renew = Callable[[Callable[[], bool]], None]
 
 TICK = 1.0  # seconds
 # Ticks without a beat after which a worker is taken for hung. Counted in the supervisor's own ticks: when all processes
@@ -40,6 +42,7 @@ TICK = 1.0  # seconds
 _PATIENCE = 6
 _LONGEST_PAUSE = 30.0  # seconds
 _WORN = b"!"
+_FILES = Path("/dev/fd")
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
@@ -49,23 +52,26 @@ logger = logging.getLogger(__name__)
 class _Worker:
     """A forked process that beats: it writes a byte into a pipe when it is ready, and every second from then on.
 
-    Another byte when it had better be replaced.
+    Another byte when it had better be replaced. Raises OSError where the system has no room for another process.
     """
 
     def __init__(self, serve: Serve, generation: int, inherited: Iterable[int]) -> None:
         self.generation, self.ready, self.retired, self.silent = generation, False, False, 0
         self.worn = False
-        self.pulse, pulse_end = os.pipe()
-        for end in (self.pulse, pulse_end):
-            os.set_blocking(end, False)
-        self.process = multiprocessing.get_context("fork").Process(
-            target=_work, args=(serve, pulse_end, (*inherited, self.pulse))
-        )
-        # A signal that arrives before the child has handlers of its own would be lost to it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        os.close(pulse_end)
+        with _closing_what_a_failure_leaves():
+            self.pulse, pulse_end = os.pipe()
+            for end in (self.pulse, pulse_end):
+                os.set_blocking(end, False)
+            self.process = multiprocessing.get_context("fork").Process(
+                target=_work, args=(serve, pulse_end, (*inherited, self.pulse))
+            )
+            # A signal that arrives before the child has handlers of its own would be lost to it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+            try:
+                self.process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            os.close(pulse_end)
         assert self.process.pid is not None
         self.pid = self.process.pid
 
@@ -79,11 +85,11 @@ class Supervisor:
     """Keeps `count` workers alive, each of which calls `serve`, until it is told to stop.
 
     `serve` is given a beat, see there; it returns after a SIGTERM.
-    `renew` is called on SIGHUP, before replacements are forked. Workers that have not ended `grace` seconds after they
-    were told to are killed.
+    `renew` is called on SIGHUP, before replacements are forked, with what tells whether it had better end because all
+    is to stop. Workers that have not ended `grace` seconds after they were told to are killed.
     """
 
-    def __init__(self, serve: Serve, count: int, grace: float, renew: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, serve: Serve, count: int, grace: float, renew: Renew = lambda _: None) -> None:
         self._serve, self._count, self._grace, self._renew = serve, count, grace, renew
         self._workers: list[_Worker] = []
         self._generation = 0
@@ -132,10 +138,26 @@ class Supervisor:
             if len(working) > self._count and not starting:
                 outdated[0].retire()
             elif (len(working) < self._count or (outdated and not starting)) and time.monotonic() >= self._not_before:
-                others = (*self._wake, *(worker.pulse for worker in self._workers))
-                self._workers.append(_Worker(self._serve, self._generation, others))
+                self._start()
             else:
                 return
+
+    def _start(self) -> None:
+        others = (*self._wake, *(worker.pulse for worker in self._workers))
+        try:
+            self._workers.append(_Worker(self._serve, self._generation, others))
+        except OSError as error:
+            if not self._served:
+                logger.error("no worker can be started: %s; stopping", error)  # noqa: TRY400 - our stack says nothing
+                self._stop(1)
+                return
+            self._put_off()
+            logger.error("no worker can be started: %s; again in %.0f s", error, self._pause)  # noqa: TRY400
+
+    def _put_off(self) -> None:
+        """The next worker is started after a pause: each time in a row a longer one."""
+        self._pause = min(max(1.0, 2 * self._pause), _LONGEST_PAUSE)
+        self._not_before = time.monotonic() + self._pause
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
@@ -149,7 +171,7 @@ class Supervisor:
             self._kill()
         elif number == signal.SIGHUP and self._code is None:
             logger.info("SIGHUP: replacing the workers one by one")
-            self._renew()
+            self._renew(lambda: any(waiting in _STOPPING for waiting in self._signals))
             self._generation += 1
 
     def _stop(self, code: int) -> None:
@@ -199,10 +221,33 @@ class Supervisor:
                 how = f"was ended by signal {-code}" if code and code < 0 else f"ended with exit code {code}"
                 logger.error("worker %d %s; another takes its place", worker.pid, how)
                 if not worker.ready:
-                    self._pause = min(max(1.0, 2 * self._pause), _LONGEST_PAUSE)
-                    self._not_before = time.monotonic() + self._pause
+                    self._put_off()
         if os.getpid() == 1:
             _reap_orphans({worker.pid for worker in self._workers})
+
+
+@contextmanager
+def _closing_what_a_failure_leaves() -> Iterator[None]:
+    """Closes the files that were opened within, if that ends with an error; `multiprocessing` leaves four behind.
+
+    There is a single thread, so that nobody else opens any.
+    """
+    before = _open_files()
+    try:
+        yield
+    except OSError:
+        for file in _open_files() - before:
+            os.close(file)
+        raise
+
+
+def _open_files() -> set[int]:
+    files = set()
+    for path in _FILES.iterdir() if _FILES.is_dir() else ():
+        with suppress(OSError):  # the list was a file, too
+            os.fstat(int(path.name))
+            files.add(int(path.name))
+    return files
 
 
 def _work(serve: Serve, pulse: int, inherited: Iterable[int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from service.access.callers import Caller
 from service.access.keyring import Keyring
 from service.access.tokens import Tokens
 from service.errors import RateExceeded, Unauthenticated
+from service.looking import every
 
 FOLLOW_SECONDS = 1.0
 
@@ -48,9 +48,7 @@ class Access:
 
         Begins at once: a worker may be forked from a process that has read them long ago.
         """
-        while True:
-            await to_thread.run_sync(self.refresh)
-            await asyncio.sleep(FOLLOW_SECONDS)
+        await every(FOLLOW_SECONDS, "looking at keys", lambda: to_thread.run_sync(self.refresh), at_once=True)
 
     def refresh(self) -> None:
         """Looks once. Whatever goes wrong, it can look again: no key that was taken away may count on for that."""

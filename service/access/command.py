@@ -17,6 +17,9 @@ from service.access.callers import Scope
 from service.access.keys import Key, WrongKeys, hashed, new_secret, parse, said
 
 _PROGRAM = "python -m service keys"
+_NAMES = (
+    "a name has letters, digits, dots, dashes and underscores, begins with a letter or digit, and is at most 64 long"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +34,8 @@ def main(arguments: list[str]) -> int:
         told = do(file, asked)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        told, message = "", f"{str(first['loc'][0]) if first['loc'] else 'key'}: {said(first['msg'])}"
+        found = _NAMES if first["type"] == "string_pattern_mismatch" else said(first["msg"])
+        told, message = "", f"{str(first['loc'][0]) if first['loc'] else 'key'}: {found}"
     except WrongKeys as error:
         told, message = "", str(error)
     except OSError as error:

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import struct
 import time
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from service.caching import build
@@ -125,11 +124,6 @@ class Shared:
         if self._down:
             self._down = False
             logger.info("answers are shared again: Redis at %s answers", self._address)
-
-
-def is_installed() -> bool:
-    """Whether there is a client for Redis."""
-    return find_spec("redis") is not None
 
 
 def packed(key: bytes, written: Written) -> bytes:

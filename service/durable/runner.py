@@ -7,7 +7,6 @@ that nobody else can reach. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import logging.config
 import os
@@ -16,7 +15,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO
 
 from dbos import DBOS, error
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import memory
 from service.app import create_app
 from service.durable import files
+from service.durable.alone import COMPLAINT
 from service.durable.database import (
     QUEUE,
     RUNNING,
@@ -47,41 +46,36 @@ _SWEEP_SECONDS = 60.0
 _LEFT_SECONDS = 3600.0
 # Memory for a job's tables, besides what the process takes by itself: so much, or so many times the largest table.
 _LEAST_ROOM, _TABLES = 4 << 30, 8
-_COMPLAINT = "python -m service jobs: error: "
 # What others should not have to wait for.
 _LAST = 19
 
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> int:
-    """Works until it is told to stop; the exit code."""
-    if settings.jobs_dir is None:
-        sys.exit(f"{_COMPLAINT}--jobs-dir (or PENUMBRA_JOBS_DIR) says where jobs are, and is not set")
-    directory = settings.jobs_dir
+def run(settings: Settings, directory: Path) -> int:
+    """Works until it is told to stop, on jobs that nobody else works on (`alone`); the exit code."""
     url = url_of(directory, settings.jobs_database)
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
-    with _alone(directory):
-        os.nice(_LAST)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        with inside(create_app(_own(settings))) as client:
-            define(client, directory)
-            database = Database(url)
-            try:
-                make_private(url)
-                _launch(url)
-            except (SQLAlchemyError, error.DBOSException, OSError) as failure:
-                sys.exit(f"{_COMPLAINT}--jobs-database (or PENUMBRA_JOBS_DATABASE): {type(failure).__name__}")
-            memory.bound(max(_LEAST_ROOM, _TABLES * settings.max_job_bytes))
-            logger.info("working on the jobs in %s", directory)
-            while not stop.wait(_SWEEP_SECONDS):
-                sweep(directory, database, settings.jobs_keep_hours * 3600, time.time())
-            logger.info("stopped; what is not done goes on with the next start")
-            logging.shutdown()
-            # Not by way of the threads: a chunk that is being computed now is computed again, as after any other end.
-            os._exit(0)
+    os.nice(_LAST)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with inside(create_app(_own(settings))) as client:
+        define(client, directory)
+        database = Database(url)
+        try:
+            make_private(url)
+            _launch(url)
+        except (SQLAlchemyError, error.DBOSException, OSError) as failure:
+            sys.exit(f"{COMPLAINT}--jobs-database (or PENUMBRA_JOBS_DATABASE): {type(failure).__name__}")
+        memory.bound(max(_LEAST_ROOM, _TABLES * settings.max_job_bytes))
+        logger.info("working on the jobs in %s", directory)
+        while not stop.wait(_SWEEP_SECONDS):
+            sweep(directory, database, settings.jobs_keep_hours * 3600, time.time())
+        logger.info("stopped; what is not done goes on with the next start")
+        logging.shutdown()
+        # Not by way of the threads: a chunk that is being computed now is computed again, as after any other end.
+        os._exit(0)
 
 
 def sweep(directory: Path, database: Database, seconds: float, now: float) -> None:
@@ -150,13 +144,3 @@ def _own(settings: Settings) -> Settings:
             "deadline_ms": 3_600_000,
         }
     )
-
-
-def _alone(directory: Path) -> IO[str]:
-    """Ends the process where another works on these jobs; the lock goes with whoever holds it, however it ends."""
-    lock = (directory / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit(f"{_COMPLAINT}another process works on the jobs in {directory}")
-    return lock

@@ -34,6 +34,8 @@ from service.telemetry.trail import Trail, clock
 ACCESS = "penumbra.access"
 # How long access lines wait for company.
 WRITE_SECONDS = 0.1
+# At the end of the process, how long to wait for somebody who reads slowly.
+FINISH_SECONDS = 5.0
 # More lines than this are not kept for a reader who does not read.
 MOST_LINES = 200_000
 _MOST_SHARED = 4096
@@ -57,29 +59,42 @@ class Lines:
         self._writing = threading.Lock()
         self.put = self._waiting.append
         self.layout: Layout = as_json
+        # What is called after a line was put: from here on it is in the lines' own hands, or in those of a `Writer`.
+        self.send: Callable[[], None] = self.write
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def write(self) -> None:
-        """Writes all that is waiting."""
-        with self._writing:
-            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            # There is nobody left to tell if standard error is gone.
-            with suppress(OSError, ValueError):
-                for _, alike in groupby(waiting, type):
-                    sys.stderr.buffer.write(self._laid_out(list(alike)))
-                sys.stderr.buffer.flush()
+        """Writes all that is waiting, unless another thread does so already: then that one writes this, too."""
+        while self._waiting and self._writing.acquire(blocking=False):
+            try:
+                # There is nobody left to tell if standard error is gone.
+                with suppress(OSError, ValueError):
+                    for _, alike in groupby(self._taken(), type):
+                        sys.stderr.buffer.write(self._laid_out(list(alike)))
+                    sys.stderr.buffer.flush()
+            finally:
+                self._writing.release()
+
+    def finish(self) -> None:
+        """Writes all that is waiting, and waits for another thread that does, though not for ever for the reader."""
+        if self._writing.acquire(timeout=FINISH_SECONDS):
+            self._writing.release()
+            self.write()
 
     def _laid_out(self, alike: list[Any]) -> bytes:
         return b"".join(alike) if isinstance(alike[0], bytes) else self.layout(alike)
 
     def drop(self) -> int:
         """Drops what is waiting; how many lines that was."""
-        count = len(self._waiting)
-        for _ in range(count):
-            self._waiting.popleft()
-        return count
+        return len(self._taken())
+
+    def _taken(self) -> list[bytes | Entry]:
+        taken: list[bytes | Entry] = []
+        with suppress(IndexError):  # another thread takes lines, too
+            taken.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
+        return taken
 
 
 class LineHandler(logging.Handler):
@@ -89,13 +104,13 @@ class LineHandler(logging.Handler):
         """See logging.Handler."""
         try:
             LINES.put(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-            LINES.write()
+            LINES.send()
         except Exception:  # noqa: BLE001 - as every handler: a line that can't be written harms nobody
             self.handleError(record)
 
     def flush(self) -> None:
         """See logging.Handler; called at the end of the process."""
-        LINES.write()
+        LINES.finish()
 
 
 class JsonFormatter(OrjsonFormatter):
@@ -148,14 +163,44 @@ def configuration(form: str, level: str) -> dict[str, Any]:
     }
 
 
-class AccessLog:
-    """One line for each request. `dropped` is told how many lines nobody would read."""
+class Writer:
+    """Has a thread of its own write all lines, whoever puts them: an event loop shall not wait for who reads them.
 
-    def __init__(self, form: str, dropped: Callable[[int], None]) -> None:
+    `dropped` is told how many lines nobody would read.
+    """
+
+    def __init__(self, dropped: Callable[[int], None]) -> None:
         self._dropped = dropped
+        self._thread = ThreadPoolExecutor(1, "log")
+        self._due = False
+        LINES.send = self.send
+
+    def send(self) -> None:
+        """Lets the thread write; if it still does, somebody reads slowly, and lines wait while they may."""
+        if not self._due:
+            self._due = True
+            with suppress(RuntimeError):  # it is closed meanwhile, which writes what is left
+                self._thread.submit(self._write)
+        elif len(LINES) > MOST_LINES:
+            self._dropped(LINES.drop())
+
+    def close(self) -> None:
+        """Writes what is left."""
+        LINES.send = LINES.write
+        self._thread.shutdown()
+        LINES.write()
+
+    def _write(self) -> None:
+        self._due = False  # first: of what is put from here on, nothing is left behind
+        LINES.write()
+
+
+class AccessLog:
+    """One line for each request, sent in company."""
+
+    def __init__(self, form: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = ThreadPoolExecutor(1, "log")
-        self._due = self._busy = False
+        self._due = False
         self._shared: dict[tuple[str, str, str], bytes] = {}
         LINES.layout = as_json if resolved(form) == "json" else as_text
 
@@ -176,27 +221,11 @@ class AccessLog:
         LINES.put((at, shared, trail.request_id, status, rows, samples, seed, queue, compute, seconds))
         if not self._due:
             self._due = True
-            self._loop.call_later(WRITE_SECONDS, self._hand_over)
+            self._loop.call_later(WRITE_SECONDS, self._send)
 
-    def close(self) -> None:
-        """Writes what is left."""
-        self._writer.shutdown()
-        LINES.write()
-
-    def _hand_over(self) -> None:
-        """Lets the writer's thread write; if it still does, somebody reads slowly, and lines wait while they may."""
+    def _send(self) -> None:
         self._due = False
-        if not self._busy:
-            self._busy = True
-            self._writer.submit(self._write)
-        elif len(LINES) > MOST_LINES:
-            self._dropped(LINES.drop())
-
-    def _write(self) -> None:
-        try:
-            LINES.write()
-        finally:
-            self._busy = False
+        LINES.send()
 
     def _shared_by(self, trail: Trail, name: str) -> bytes:
         """What all lines of a route and a version share, as JSON without its braces; remembered for hot routes."""

@@ -19,10 +19,11 @@ from service.caching.answers import Answers
 from service.catalogue import Catalogue
 from service.engine.mask_cache import MaskCache
 from service.jobs import Job
+from service.looking import every
 from service.telemetry import tracing
 from service.telemetry.counting import NONE, Counters, open_board
 from service.telemetry.exposition import Exposition
-from service.telemetry.logs import AccessLog
+from service.telemetry.logs import AccessLog, Writer
 from service.telemetry.pages import Board
 from service.telemetry.trail import Trail, clock
 
@@ -61,33 +62,38 @@ class Observer:
         self._metrics, self._access_log = metrics, access_log
         self._directory, self._log_format, self._endpoint = directory, log_format, endpoint
         self._counters: Counters | None = None
+        self._writer: Writer | None = None
         self._log: AccessLog | None = None
         self._exposition: Exposition | None = None
         self._board: Board | None = None
         self._watched: Watched | None = None
         self._names: Callable[[], Collection[str]] = tuple  # models that may be named by now
-        self._beat: asyncio.TimerHandle | None = None
+        self._heart: asyncio.Task[None] | None = None
+        self._due = 0.0
 
     def start(self, watched: Watched, routes: Collection[str]) -> None:
         """Begins; on the event loop. `routes` are the templates that may become labels."""
         catalogue = watched.catalogue
         self._watched, self._names = watched, lambda: catalogue.models
+        self._writer = Writer(self._note_dropped)
         if self._metrics:
             self._board = open_board(self._directory)
             self._counters = Counters(self._board, self._names, routes, answers=watched.answers)
             self._exposition = Exposition(self._board, lambda: catalogue.models, time.time)
-            self._heartbeat(asyncio.get_running_loop(), clock())
+            self._due = clock()
+            self._beat()
+            self._heart = asyncio.create_task(every(HEARTBEAT_SECONDS, "noting gauges", self._beat))
         if self._access_log:
-            self._log = AccessLog(self._log_format, self._note_dropped)
+            self._log = AccessLog(self._log_format)
         if self._endpoint and (provider := tracing.provider(self._endpoint)) is not None:
             self.tracer = tracing.Tracer(provider)
 
     async def stop(self) -> None:
         """Ends: what has been counted stays counted, what was to be written is."""
-        if self._beat is not None:
-            self._beat.cancel()
-        if self._log is not None:
-            await to_thread.run_sync(self._log.close)
+        if self._heart is not None:
+            self._heart.cancel()
+        if self._writer is not None:
+            await to_thread.run_sync(self._writer.close)
         if self.tracer is not None:
             await to_thread.run_sync(self.tracer.close)
         self._counters = self._log = self._exposition = self.tracer = None
@@ -137,16 +143,15 @@ class Observer:
         self._counters.note_answers()
         self._counters.note_looks(self._watched.catalogue.looks)
 
-    def _heartbeat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        """Looks once a second, so that other workers see gauges that are no older."""
-        if self._counters is None:
-            return
-        now = clock()
+    def _beat(self) -> None:
+        """Notes gauges, once a second, so that other workers see none that are older; and how late that is."""
+        now, due = clock(), self._due
+        self._due = now + HEARTBEAT_SECONDS
+        assert self._counters is not None, "nothing beats when nothing is counted. This is a bug."
         self._counters.note_worker(now - due)
         self._look()
-        self._beat = loop.call_later(HEARTBEAT_SECONDS, self._heartbeat, loop, now + HEARTBEAT_SECONDS)
 
     def _note_dropped(self, lines: int) -> None:
         if self._counters is not None:
             self._counters.dropped_lines(lines)
-        logger.warning("%d access lines were dropped: nobody reads the log", lines)
+        logger.warning("%d lines were dropped: nobody reads the log", lines)

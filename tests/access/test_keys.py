@@ -75,11 +75,11 @@ def test_removing_leaves_the_others_and_comments_alone(capsys: pytest.CaptureFix
     ("arguments", "said"),
     [
         (["add", "alice"], "there is a key of that name already"),
-        (["add", "../alice"], "name: String should match pattern"),
+        (["add", "../alice"], "name: a name has letters, digits, dots, dashes and underscores, begins with"),
         (["add", "bob", "--scopes", "infer,all"], "--scopes must be some of read,infer,admin"),
         (["add", "bob", "--scopes", ""], "--scopes must be some of read,infer,admin"),
         (["add", "bob", "--rate", "often"], "rate: must be like 10/second or 500/minute"),
-        (["add", "bob", "--models", "a/b"], "models: String should match pattern"),
+        (["add", "bob", "--models", "a/b"], "models: a name has letters, digits, dots"),
         (["remove", "bob"], "there is no key of that name"),
     ],
 )

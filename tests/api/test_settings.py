@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.complaints import complaints
 from service.settings import Settings, unknown_variables, usable_cores
 from tests.api.live import ROOT
 
@@ -90,6 +93,9 @@ WRONG = [
     ("max_connections", "-1"),
     ("memory_share", "1.1"),
     ("allow_anonymous", "maybe"),
+    ("allowed_hosts", "http://canary.test"),
+    ("allowed_hosts", "canary.test:8000"),
+    ("allowed_hosts", "a.test,*"),
     ("receive_seconds", "0"),
     ("workers", "-1"),
     ("threads", "-1"),
@@ -220,25 +226,51 @@ def test_a_wrong_value_is_told_in_one_line(through: str) -> None:
     assert ended.stdout == ""
     rows, device = sorted(ended.stderr.splitlines(), key=lambda line: "device" in line)
     assert device == (
-        "python -m service: error: --device (or PENUMBRA_DEVICE): Input should be 'auto', 'cpu' or 'cuda'"
+        "python -m service: error: --device (or PENUMBRA_DEVICE): must be auto, cpu or cuda, not 'canary'"
     )
-    assert rows.startswith(
-        "python -m service: error: --max-rows (or PENUMBRA_MAX_ROWS): Input should be a valid integer"
-    )
+    assert rows == ("python -m service: error: --max-rows (or PENUMBRA_MAX_ROWS): must be a whole number, not 'canary'")
 
 
 def test_the_flag_wins_on_the_command_line() -> None:
     """With a wrong variable and a wrong flag it is the flag that is complained about."""
     ended = run_service("--port", "70000", PENUMBRA_PORT="canary")
-    assert "less than or equal to 65535" in ended.stderr
-    assert "integer, unable" not in ended.stderr
+    assert "--port (or PENUMBRA_PORT): must be from 0 to 65535, not '70000'" in ended.stderr
+    assert "canary" not in ended.stderr
 
 
 def test_a_store_that_is_not_there_is_told() -> None:
     """A mistyped directory ends the service, which would otherwise start with nothing to serve."""
     ended = run_service("serve", "--store", "/canary/store")
     assert ended.returncode not in {0, None}
-    assert "--store (or PENUMBRA_STORE): Path does not point to a directory" in ended.stderr
+    assert "--store (or PENUMBRA_STORE): there is no directory /canary/store" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "said"),
+    [
+        ("port", "80.5", "must be a whole number, not '80.5'"),
+        ("max_rows", "0", "must be at least 1, not '0'"),
+        ("memory_share", "2", "must be from 0 to 1, not '2'"),
+        ("receive_seconds", "0", "must be more than 0, not '0'"),
+        ("receive_seconds", "soon", "must be a number, not 'soon'"),
+        ("docs", "maybe", "must be true or false, not 'maybe'"),
+        ("docs", "maybe" * 20, f"must be true or false, not '{('maybe' * 20)[:39]}…"),
+        ("store", __file__, f"{__file__} is not a directory"),
+        ("store", "s3:/canary", "there is no directory s3:/canary; a URL begins with s3://"),
+        ("store", "canary://x", "there is no such kind of store; a URL begins with one of s3://, gs://"),
+        ("jobs_dir", "/canary", "there is no directory /canary"),
+        ("allowed_hosts", "a.test, http://x", "'http://x' is not a host: write a name (example.com), "),
+        ("redis_url", "http://:secret@canary", "must be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(field: str, written: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to know what checks settings, or what its types are called."""
+    monkeypatch.setenv(variable(field), written)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (line,) = complaints(refused.value)
+    assert line.startswith(f"python -m service: error: {flag(field)} (or {variable(field)}): {said}")
+    assert "secret" not in line
 
 
 @pytest.mark.parametrize("argument", ["--max-row", "--canary", "canary", "-p"])
@@ -292,7 +324,7 @@ def test_nobody_is_served_by_accident(host: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keys_file": "/canary/keys"}, "/canary/keys: there is no such file"),
+        ({"keys_file": "/canary/keys"}, "--keys-file (or PENUMBRA_KEYS_FILE): there is no file /canary/keys"),
         ({"keys": "[]"}, "PENUMBRA_KEYS, line 1: the line: Input should be a valid dictionary"),
         ({"jwt_keys": "/canary/jwks"}, "tokens need an issuer and an audience: set --jwt-issuer and --jwt-audience"),
         (
@@ -303,8 +335,11 @@ def test_nobody_is_served_by_accident(host: str) -> None:
             {"jwt_keys": "/canary/keys", "jwt_issuer": "a", "jwt_audience": "b"},
             "--jwt-keys (or PENUMBRA_JWT_KEYS): can't be read: [Errno 2] No such file",
         ),
-        ({"tls_cert": "/canary/cert.pem"}, "--tls-cert, --tls-key: can't be used: [Errno 2] No such file"),
-        ({"tls_cert": str(Path(__file__))}, "--tls-cert, --tls-key: can't be used: [SSL"),
+        ({"tls_cert": "/canary/cert.pem"}, "--tls-cert (or PENUMBRA_TLS_CERT): there is no file /canary/cert.pem"),
+        ({"tls_cert": __file__, "tls_key": "/canary"}, "--tls-key (or PENUMBRA_TLS_KEY): there is no file /canary"),
+        ({"tls_cert": __file__}, f"--tls-cert, --tls-key: {__file__} can't be used: [SSL"),
+        ({"host": "canary.invalid", "allow_anonymous": "true"}, "--host (or PENUMBRA_HOST): canary.invalid: "),
+        ({"host": "192.0.2.1", "allow_anonymous": "true"}, "--host, --port: 192.0.2.1:0: Cannot assign requested"),
         pytest.param(
             {"device": "cuda"},
             "--device (or PENUMBRA_DEVICE): there is no GPU that PyTorch can use",
@@ -318,6 +353,39 @@ def test_what_can_not_be_used_is_told_before_anything_starts(settings: dict[str,
     assert ended.returncode not in {0, None}
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"python -m service: error: {said}")
+
+
+def test_a_port_in_use_is_told() -> None:
+    """By its address, with a way out."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run_service("--port", str(port))
+    assert ended.returncode not in {0, None}
+    said = f"127.0.0.1:{port} is in use by another process: choose another --port (make serve PORT=…)"
+    assert ended.stderr == f"python -m service: error: {said}\n"
+
+
+def test_what_is_wrong_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    """Neither PyTorch nor the server, nor, for jobs, DBOS, stand between a mistake and its line."""
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for arguments, said in (
+            (["--keys-file", "/canary"], "there is no file /canary"),
+            (["jobs", "--jobs-dir", str(tmp_path)], f"another process works on the jobs in {tmp_path}"),
+        ):
+            ended = subprocess.run(
+                [sys.executable, "-X", "importtime", "-m", "service", *arguments],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ended.returncode == 1
+            assert said in ended.stderr
+            imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+            assert "service" in imported
+            assert not imported & {"torch", "fastapi", "uvicorn", "dbos", "sqlalchemy"}
 
 
 @pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, None), (0, 256, 1), (5, 1, 5), (5, 256, 5)])

@@ -73,7 +73,7 @@ WEAKENINGS = (
     Weakening(
         3,
         "starts without keys wherever it listens",
-        "service/serving.py",
+        "service/preflight.py",
         "if access is None and not settings.loopback",
         "if False and access is None and not settings.loopback",
         "tests/api/test_settings.py::test_nobody_is_served_by_accident",
@@ -349,7 +349,7 @@ WEAKENINGS = (
     Weakening(
         25,
         "it says that it is ready until the end",
-        "service/serving.py",
+        "service/server.py",
         "self.config.loaded_app.state.ready = False",
         "pass",
         "tests/service/test_serving.py::test_it_says_that_it_is_not_ready_before_it_stops",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,30 @@ def test_one_process_leads_until_it_leaves_or_dies(tell: Tell) -> None:
     assert tell("three", "lead") is False
     tell("one", "die")
     assert tell("three", "lead") is True
+
+
+def test_who_dies_while_it_writes_leaves_what_was_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the list and its number, however often: the others can read what there was, and change it."""
+    shared, write = Shared(), os.pwrite
+
+    class Died(BaseException):
+        pass
+
+    def dying(file: int, content: bytes, place: int) -> int:
+        if place == 0:
+            raise Died
+        return write(file, content, place)
+
+    agreed = shared.join(FIRST)
+    for generation in (2, 3, 4):
+        with monkeypatch.context() as context:
+            context.setattr(os, "pwrite", dying)
+            for _ in range(2):
+                with pytest.raises(Died):
+                    shared.change(also(another=("1", "2", "3")))
+        assert shared.current() == agreed
+        agreed = shared.change(also(one=(str(generation),)))
+        assert agreed.generation == generation
 
 
 def test_systems_without_files_in_memory_have_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,8 +236,11 @@ async def test_it_follows_what_others_agreed_on(store: Path) -> None:
     assert agreement.left
 
 
-async def test_a_failure_to_follow_is_told_and_tried_again(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_to_follow_is_told_and_tried_again(
+    store: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What goes wrong for a moment ends neither service nor following."""
+    monkeypatch.setattr("service.looking.FIRST_PAUSE_SECONDS", 0.0)
     agreement, whole = Noted(), Loader(Repository(store))
 
     def failing(name: str, version: str) -> ServedModel | None:
@@ -251,6 +254,32 @@ async def test_a_failure_to_follow_is_told_and_tried_again(store: Path, caplog: 
         agreement.change(also(model=("1", "2")))
         await until(lambda: serving(found) == {"model": {"1": True, "2": True}})
     assert "still trying" in caplog.text
+
+
+async def test_what_can_not_be_loaded_is_tried_less_and_less_often(
+    store: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time takes seconds of a core; and it is told once."""
+    slept: list[float] = []
+    turn = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await turn(0)
+
+    def failing(name: str, version: str) -> ServedModel | None:
+        if version == "2":
+            raise MemoryError
+        return whole(name, version)
+
+    agreement, whole = Noted(), Loader(Repository(store))
+    found = catalogue(store, failing, agreement=agreement)
+    agreement.change(also(model=("1", "2")))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    async with following(found):
+        await until(lambda: 32.0 in slept)
+    assert [seconds for seconds in slept if seconds][1:] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert caplog.text.count("loading what is to be served failed: MemoryError; still trying") == 1
 
 
 async def test_an_order_waits_until_all_have_followed(store: Path) -> None:
@@ -408,7 +437,7 @@ async def test_a_store_that_is_gone_takes_nothing_out_of_service(
         await asyncio.to_thread(aside.rename, store)
         publish(store, "model", "2")
         await until(lambda: serving(found) == {"model": {"1": True, "2": True}})
-    assert "the store can be read again" in caplog.text
+    assert "looking for new versions works again" in caplog.text
 
 
 def unreadable(_: Path) -> Any:
@@ -494,6 +523,18 @@ async def test_a_version_that_brings_about_a_bug_does_not_serve(store: Path, cap
     assert serving(found) == {"model": {"1": True, "2": False}}
     assert found.offers["model"].failures["2"].reason == "an internal error; see the service's log"
     assert "RuntimeError: canary" in caplog.text
+
+
+async def test_a_store_that_can_not_be_read_has_no_index_for_now(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, as an order to load."""
+    async with running(store=store, workers=1, watch_seconds=0) as (_, client):
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "iterdir", unreadable)
+            for path in ("index", "models/model/load"):
+                answer = await client.post(f"/v2/repository/{path}")
+                assert answer.status_code == 503
+                assert answer.json()["error"].startswith("the store can't be read: ")
+        assert (await client.post("/v2/repository/index")).json()[0]["state"] == "READY"
 
 
 async def test_who_does_not_lead_does_not_look(store: Path) -> None:

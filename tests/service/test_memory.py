@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from service import memory
 from service.memory import GROWN, PATIENCE, MemoryGuard, Reading, limited_group, reader
+from tests.service.test_catalogue import until
 
 
 class Machine:
@@ -65,6 +67,24 @@ async def test_a_share_of_nothing_is_no_guard() -> None:
     guard.look()
     await guard.watch()
     assert (guard.short, machine.relieved) == (False, 0)
+
+
+async def test_what_can_not_be_read_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may open no more files goes on to look."""
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0.0)
+    machine, failures = Machine(used=95.0), [OSError(24, "Too many open files")]
+
+    def read() -> Reading:
+        if failures:
+            raise failures.pop()
+        return machine.read()
+
+    guard = MemoryGuard(0.9, read, machine.relieve)
+    task = asyncio.create_task(guard.watch())
+    await until(lambda: guard.short)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_where_nothing_can_be_read_nothing_is_short() -> None:

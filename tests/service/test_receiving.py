@@ -14,7 +14,7 @@ import pytest
 from service.access.callers import Scope
 from service.access.keys import Key, hashed, new_secret
 from service.connections import Room
-from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS
+from service.receiving import CROWDED_SECONDS, KEEP_SECONDS, MOST_HEADER_BYTES, MOST_HEADERS, look_after
 from tests.api.live import Server
 from tests.api.wire import ROW
 from tests.service.near import connection
@@ -382,3 +382,20 @@ def test_a_patient_caller_is_not_let_go_for_our_slowness(start_server: Callable[
     asked = orjson.dumps({"inputs": [ROW] * 2000, "samples": 400, "seed": 1})
     data = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(asked) + asked
     assert [status for status, _, _ in exchange(running.url, [data])] == [200]
+
+
+async def test_of_connections_one_that_fails_does_not_end_looking(caplog: pytest.LogCaptureFixture) -> None:
+    """It is closed, and those that come after it are looked after."""
+    (bad, bad_end), (good, good_end) = [await connection() for _ in range(2)]
+
+    def fail(*_: float) -> None:
+        raise OSError(22, "Invalid argument")
+
+    bad.look = fail  # type: ignore[method-assign]
+    good.owing = 0.0  # it began to ask long ago
+    with bad_end, good_end:
+        look_after([bad, object(), good], 15.0)
+        assert bad.transport.is_closing()
+        assert good.transport.is_closing()
+        await asyncio.sleep(0)
+    assert "a connection could not be looked after, and is closed" in caplog.text

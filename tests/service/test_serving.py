@@ -106,6 +106,24 @@ def test_it_says_that_it_is_not_ready_before_it_stops(start_server: Callable[...
     leaving.stop()  # asserts the exit code
 
 
+def test_who_presses_ctrl_c_does_not_wait(start_server: Callable[..., Server]) -> None:
+    """Also where it was told to stop, and waits for whoever routes requests here."""
+    leaving = start_server(stop_delay_seconds=100_000)
+    leaving._process.send_signal(signal.SIGTERM)
+    while leaving.client.get("/health/ready").status_code == 200:
+        pass
+    leaving._process.send_signal(signal.SIGINT)
+    assert leaving._process.wait(60) == 0
+    leaving.stop()
+
+
+def test_a_store_without_models_is_told(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Once: it may be meant, or be the wrong directory."""
+    empty = start_server(store=tmp_path, workers=2)
+    empty.stop()
+    assert empty.output.count(f"the store {tmp_path} has no models yet") == 1
+
+
 def test_a_connection_that_has_said_nothing_yet_is_answered_when_it_does(start_server: Callable[..., Server]) -> None:
     """Its request comes after the service was told to stop and takes no more connections: it is the last one there."""
     leaving = start_server()

@@ -168,6 +168,42 @@ def test_a_replacement_that_fails_leaves_the_old_worker_in_place(start: Start) -
     assert crew.stop() == 0
 
 
+def test_where_no_process_can_be_made_it_is_tried_again(start: Start) -> None:
+    """The others go on, no file stays open for it, and it can be told to stop meanwhile."""
+    crew = start()
+    first, second = (int(crew.expect(r"worker (\d+) is ready")) for _ in range(2))
+    files = Path(f"/proc/{crew.process.pid}/fd")
+    before = len(list(files.iterdir()))
+    crew.order("full")
+    os.kill(first, signal.SIGKILL)
+    crew.expect(r"no worker can be started: .*Cannot allocate memory; again in 1 s")
+    os.kill(second, 0)
+    crew.order("")
+    third = int(crew.expect(r"worker (\d+) is ready"))
+    assert len(list(files.iterdir())) == before
+    crew.order("full")
+    os.kill(third, signal.SIGKILL)
+    crew.expect("no worker can be started")
+    assert crew.stop() == 0
+
+
+def test_where_no_process_can_be_made_at_first_it_ends(start: Start) -> None:
+    """With a line that says so."""
+    crew = start("full")
+    assert crew.end() == 1
+    assert crew.seen[-1] == "no worker can be started: [Errno 12] Cannot allocate memory; stopping\n"
+
+
+def test_it_stops_while_it_renews(start: Start) -> None:
+    """SIGTERM is heeded while what SIGHUP began goes on."""
+    crew = start()
+    crew.ready(), crew.ready()
+    crew.order("slow")
+    crew.process.send_signal(signal.SIGHUP)
+    crew.expect("renewing")
+    assert crew.stop() == 0
+
+
 def test_a_first_worker_that_fails_ends_it_all(start: Start) -> None:
     """What can't start the first time won't the second: it ends with the worker's exit code."""
     assert start("fail").end() == 5

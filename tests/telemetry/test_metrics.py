@@ -44,6 +44,25 @@ def test_every_metric_is_moved_here() -> None:
         assert f'"{family.name}' in tests, family.name
 
 
+async def test_gauges_are_noted_again_after_a_moment_without_files(
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read once doesn't end the heartbeat."""
+    readings: list[float | OSError] = [1.0, OSError(24, "Too many open files"), 7.0]
+
+    def read() -> float:
+        reading = readings.pop(0) if len(readings) > 1 else readings[0]
+        if isinstance(reading, OSError):
+            raise reading
+        return reading
+
+    monkeypatch.setattr("service.telemetry.counting.resident_memory", read)
+    monkeypatch.setattr("service.telemetry.observer.HEARTBEAT_SECONDS", 0.0)
+    async with running(store=tiny_store, access_log=False) as (_, client), asyncio.timeout(60):
+        while value(await scrape_inside(client), "penumbra_worker_resident_memory_bytes", worker="0") != 7.0:
+            pass
+
+
 async def test_requests_are_counted_by_route_model_and_status(tiny_store: Path) -> None:
     """Templates, names in the store and statuses are labels; whatever else was asked for is other, or none."""
     async with running(store=tiny_store, access_log=False) as (_, client):
