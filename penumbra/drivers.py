@@ -157,22 +157,22 @@ def _save(http: httpx.Client, effect: Save) -> Reply:
 def _each(http: httpx.Client, each: Each) -> list[Any]:
     """Holds conversations on threads. A few more than can be held are kept ready, and no more are begun before that."""
     results: list[Any] = []
-    with ThreadPoolExecutor(each.at_once) as pool:
-        pending: deque[Future[Any]] = deque()
+    pool = ThreadPoolExecutor(each.at_once)
+    pending: deque[Future[Any]] = deque()
 
-        def collect(ready: int) -> None:
-            while len(pending) > ready:
-                results.append(pending.popleft().result())
-                each.done(len(results))
+    def collect(ready: int) -> None:
+        while len(pending) > ready:
+            results.append(pending.popleft().result())
+            each.done(len(results))
 
-        try:
-            for conversation in each.conversations:
-                pending.append(pool.submit(result, http, conversation))
-                collect(2 * each.at_once)
-            collect(0)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    try:
+        for conversation in each.conversations:
+            pending.append(pool.submit(result, http, conversation))
+            collect(2 * each.at_once)
+        collect(0)
+    finally:
+        # What went wrong is told now, not when those that have begun are done.
+        pool.shutdown(wait=False, cancel_futures=True)
     return results
 
 

@@ -189,7 +189,7 @@ class _Desk:
         described = await _aside(self._described, folder)
         if described["state"] != DONE:
             raise NotApplicable(f"this job has no result: it is {described['state']}")
-        kind = folder.asked().kind
+        kind = (await _aside(folder.asked)).kind
         return _Result(folder.result(kind), media_type=_MEDIA[kind], filename=f"{folder.id}{kind}")
 
     async def forget(self, request: Request, job: Name) -> Response:
@@ -211,16 +211,12 @@ class _Desk:
 
     def _described(self, folder: Folder) -> dict[str, Any]:
         """What is told of a job. Raises UnknownJob where it was removed just now."""
-        standing = self._database.standings([folder.id]).get(folder.id, Standing(CANCELLED))
-        try:
-            return _document(folder, standing)
-        except FileNotFoundError:
-            raise UnknownJob("there is no such job any more") from None
+        return _document(folder, self._database.standings([folder.id]).get(folder.id, Standing(CANCELLED)))
 
     def _listed(self, owner: str) -> list[dict[str, Any]]:
         told = []
         for name, standing in self._database.of(owner).items():
-            with suppress(FileNotFoundError):  # removed just now
+            with suppress(UnknownJob):  # removed just now
                 told.append(_document(Folder(self._directory / name), standing))
         return told
 

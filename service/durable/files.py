@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penumbra.scoring.job import Parts
+from service.errors import UnknownJob
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _COMING = ".coming"
@@ -50,8 +51,12 @@ class Folder:
         self.home, self.id = home, home.name
 
     def asked(self) -> Asked:
-        """What was asked. Raises FileNotFoundError."""
-        return Asked(**json.loads((self.home / "asked.json").read_bytes()))
+        """What was asked. Raises UnknownJob where it was removed just now."""
+        try:
+            content = (self.home / "asked.json").read_bytes()
+        except FileNotFoundError:
+            raise UnknownJob("there is no such job any more") from None
+        return Asked(**json.loads(content))
 
     def table(self, kind: str) -> Path:
         """The rows."""

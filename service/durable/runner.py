@@ -36,7 +36,7 @@ from service.durable.database import (
 from service.durable.files import Folder
 from service.durable.inside import inside
 from service.durable.work import define
-from service.errors import Unavailable
+from service.errors import Unavailable, UnknownJob
 from service.settings import Settings
 from service.telemetry import logs
 
@@ -97,7 +97,11 @@ def sweep(directory: Path, database: Database, seconds: float, now: float) -> No
 def _is_old(folder: Folder, seconds: float, now: float) -> bool:
     if folder.is_coming:
         return now - folder.changed() > min(seconds, _LEFT_SECONDS)
-    return now - folder.home.stat().st_mtime > seconds
+    try:
+        created = folder.asked().created
+    except UnknownJob:  # what is left of one that was removed
+        created = folder.home.stat().st_mtime
+    return now - created > seconds
 
 
 def _launch(url: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,9 +24,12 @@ import pytest
 from penumbra import Client
 from penumbra.schemas import JobDescription
 from penumbra.scoring import Job, score
+from service.api.jobs import _Desk
 from service.durable import files
 from service.durable.database import Database, url_of
 from service.durable.runner import sweep
+from service.errors import UnknownJob
+from service.settings import Settings
 from tests.access.keys import bearer
 from tests.api.live import ROOT, Server
 from tests.docs.test_examples import assert_matches, curl_request
@@ -350,18 +355,35 @@ def test_a_database_that_is_gone(tmp_path: Path, start_server: Callable[..., Ser
 def test_kept_for_a_while(tmp_path: Path) -> None:
     """Jobs that are old go, with what never arrived; those that wait stay."""
     database = Database(url_of(tmp_path, ""))
-    asked = files.Asked("", "m", "1", "d", None, "none", "fail", ".csv", 1, 1, 0.0)
+    asked = files.Asked("", "m", "1", "d", None, "none", "fail", ".csv", 1, 1, time.time())
     waiting, over = (files.coming(tmp_path, digit * 32).accept(asked, tmp_path) for digit in "ab")
     left = files.coming(tmp_path, "c" * 32)
     for folder in (waiting, over):
         database.submit(folder.id, "")
     database.cancel(over.id)
     now = left.home.stat().st_mtime
+    over.result(".csv").touch()  # what comes of a job makes it no younger
+    os.utime(over.home, (now + 150, now + 150))
     sweep(tmp_path, database, 100.0, now + 50)
     assert {folder.id for folder in files.folders(tmp_path)} == {waiting.id, over.id, left.id}
     sweep(tmp_path, database, 100.0, now + 200)
     assert [folder.id for folder in files.folders(tmp_path)] == [waiting.id]
     assert database.standings([over.id]) == {}
+    database.close()
+
+
+def test_a_job_that_is_forgotten_meanwhile_is_not_there(tmp_path: Path) -> None:
+    """Whoever lists jobs while one of them is removed is told of the others."""
+    database = Database(url_of(tmp_path, ""))
+    asked = files.Asked("", "m", "1", "d", None, "none", "fail", ".csv", 1, 1, 0.0)
+    kept, gone = (files.coming(tmp_path, digit * 32).accept(asked, tmp_path) for digit in "ab")
+    for folder in (kept, gone):
+        database.submit(folder.id, "")
+    gone.remove()
+    desk = _Desk(Settings(), tmp_path, database)
+    assert [job["id"] for job in desk._listed("")] == [kept.id]
+    with pytest.raises(UnknownJob):
+        desk._described(gone)
     database.close()
 
 

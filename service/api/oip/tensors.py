@@ -82,4 +82,5 @@ def flattened(data: Sequence[Any], shape: tuple[int, ...]) -> list[Any] | None:
     return flat if len(flat) == math.prod(shape) else None
 
 
-assert sys.byteorder == "little", "numbers would have to be turned round"
+if sys.byteorder != "little":
+    raise ImportError("tensors are read and written as they lie in memory, which must be little-endian")
