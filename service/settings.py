@@ -15,13 +15,12 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.location import DEFAULT_CACHE, SCHEMES, is_url
+from models.location import DEFAULT_CACHE
+from service.places import Hosts, OptionalDirectory, PostgresUrl, RedisUrl, Store
 
 _PREFIX = "PENUMBRA_"
 # The client's, and those that Kubernetes makes for a service that is called penumbra.
@@ -30,82 +29,7 @@ _OF_OTHERS = re.compile(r"PENUMBRA_(URL|API_KEY|SERVICE_HOST|SERVICE_PORT(_\w+)?
 _MOST_WORKERS = 8
 # Of Linux control groups, version 2: microseconds of processor time in each period.
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-_HOST = re.compile(r"(\*\.)?[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
-_KNOWN = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 SHIPPED_STORE = Path(__file__).resolve().parent.parent / "models" / "store"
-
-
-def _directory_or_url(value: object) -> Path | str:
-    """A directory that is there, or the URL of an object store."""
-    if isinstance(value, str) and "://" in value:
-        if not is_url(value):
-            raise PydanticCustomError(
-                "scheme", "there is no such kind of store; a URL begins with one of {known}", {"known": _KNOWN}
-            )
-        return value
-    try:
-        return _directory(value)
-    except PydanticCustomError as error:
-        scheme = str(value).partition(":")[0]
-        if scheme in SCHEMES:
-            raise PydanticCustomError("scheme", f"{error.message()}; a URL begins with {scheme}://") from None
-        raise
-
-
-def _directory(value: object) -> Path:
-    """A directory that is there."""
-    path = Path(str(value))
-    if not path.is_dir():
-        what = "{path} is not a directory" if path.exists() else "there is no directory {path}"
-        raise PydanticCustomError("path_not_directory", what, {"path": str(path)})
-    return path
-
-
-def _redis_or_none(value: object) -> str:
-    """The URL of a Redis server, or nothing. What is wrong with it is told without quoting it."""
-    url = str(value)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise PydanticCustomError("url", "must be a URL") from None
-    whole = parts.path if parts.scheme == "unix" else parts.hostname
-    if url and not (parts.scheme in ("redis", "rediss", "unix") and whole and port != 0):
-        raise PydanticCustomError("url", "must be redis://HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH")
-    return url
-
-
-def _directory_or_none(value: object) -> Path | None:
-    """A directory that is there, or nothing."""
-    return None if value is None or value == "" else _directory(value)
-
-
-def _names_of_hosts(value: object) -> str:
-    """Hosts with commas between: what a Host header can say, without a port."""
-    hosts = str(value)
-    for host in filter(None, map(str.strip, hosts.split(","))):
-        if not _HOST.fullmatch(host):
-            raise PydanticCustomError(
-                "host",
-                "{host} is not a host: write a name (example.com), a family of names (*.example.com), an address, or "
-                "local; no scheme, port or path",
-                {"host": repr(host)},
-            )
-    return hosts
-
-
-def _postgres_or_none(value: object) -> str:
-    """The URL of a Postgres database, or nothing. What is wrong with it is told without quoting it."""
-    url = str(value)
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in ("postgresql", "postgres") and parts.hostname and parts.path.strip("/")
-        _ = parts.port
-    except ValueError:
-        raise PydanticCustomError("url", "must be a URL") from None
-    if url and not whole:
-        raise PydanticCustomError("url", "must be postgresql://USER:PASSWORD@HOST:PORT/NAME")
-    return url
 
 
 class Settings(BaseSettings):
@@ -150,8 +74,7 @@ class Settings(BaseSettings):
         bool, Field(description="Answer everybody, without keys, even where other machines can reach the service.")
     ] = False
     allowed_hosts: Annotated[
-        str,
-        PlainValidator(_names_of_hosts),
+        Hosts,
         Field(
             description="Host names by which the service may be addressed, separated by commas: example.com, "
             "*.example.com for all below it, local for addresses and names without a dot. Default: local on "
@@ -186,8 +109,7 @@ class Settings(BaseSettings):
         ),
     ] = 4096
     store: Annotated[
-        Path | str,
-        PlainValidator(_directory_or_url),
+        Store,
         Field(
             description="Directory of models, NAME/VERSION/{manifest.json,weights.safetensors}; or the URL of an "
             "object store that has them: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX."
@@ -262,24 +184,21 @@ class Settings(BaseSettings):
         ),
     ] = 16 * 2**20
     redis_url: Annotated[
-        str,
-        PlainValidator(_redis_or_none),
+        RedisUrl,
         Field(
             description="Redis server through which machines share answers: "
             "redis://[[USER]:PASSWORD@]HOST:PORT/NUMBER, rediss://… for TLS, or unix:///PATH. Needs the extra: redis."
         ),
     ] = ""
     jobs_dir: Annotated[
-        Path | None,
-        PlainValidator(_directory_or_none),
+        OptionalDirectory,
         Field(
             description="Directory for jobs (/v1/jobs), which `python -m service jobs` works on. Without it there are "
             "no jobs. Needs the extra: jobs."
         ),
     ] = None
     jobs_database: Annotated[
-        str,
-        PlainValidator(_postgres_or_none),
+        PostgresUrl,
         Field(
             description="Postgres database for jobs: postgresql://USER:PASSWORD@HOST:PORT/NAME. Default: an SQLite "
             "file in the directory."
