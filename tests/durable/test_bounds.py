@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_what_was_left_is_swept_early(tmp_path: Path) -> None:
     """An hour after something last came of it; jobs stay as long as they are to be kept."""
     database = Database(url_of(tmp_path, ""))
     job, left = files.coming(tmp_path, "a" * 32), files.coming(tmp_path, "b" * 32)
-    job = job.accept(files.Asked("", "m", "1", "d", None, "none", "fail", ".csv", 1, 1, 0.0), tmp_path)
+    job = job.accept(files.Asked("", "m", "1", "d", None, "none", "fail", ".csv", 1, 1, time.time()), tmp_path)
     left.table(".csv").touch()
     now = left.changed()
     sweep(tmp_path, database, 100 * 3600, now + 3000)
