@@ -51,7 +51,7 @@ SINGLE = frozenset(
 
 
 class Guard:
-    """Looks at every request's host, headers and key.
+    """Looks at every request's host, headers and key; where nobody needs one, at which page of a browser it comes from.
 
     Without `access` nobody needs a key; without `hosts` any well-formed one will do, and `local` among them stands for
     all that only this machine or network can mean. `pages` says whether there are any that are open.
