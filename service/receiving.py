@@ -1,10 +1,10 @@
 """Connections as uvicorn keeps them, but for callers who are slow, or do not speak HTTP.
 
 A request must have arrived within a time, headers and body each; of an answer, or of a stream, some bytes must arrive
-within any such time, however few; headers and trailers are bounded, and so is the number of connections, but for those that ask for
-health; one on which nothing more is asked is kept for long only while there is room; what can't be read as HTTP is
-answered once, in the form of all problems, and the connection closed. One look a second at all connections does what a
-timer for each request would do, for less. Knows nothing of what is asked.
+within any such time, however few; headers and trailers are bounded, and so is the number of connections, but for those
+that ask for health; one on which nothing more is asked is kept for long only while there is room; what can't be read as
+HTTP is answered once, in the form of all problems, and the connection closed. One look a second at all connections does
+what a timer for each request would do, for less. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
