@@ -129,7 +129,7 @@ $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 # The compiler is needed this once: a C compiler that pip brings, so that none has to be installed.
-$(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/engine/kernel/library.py
+$(VENV)/.kernel: $(VENV)/.serve $(wildcard service/engine/kernel/*.c) service/engine/kernel/binaries.py
 	@echo 'Compiling the engine'"'"'s kernel …'
 	$(PIP) install -c constraints.txt --upgrade --target $(VENV)/compiler ziglang
 	PYTHONPATH=$(VENV)/compiler $(RUN) -m service.engine.kernel

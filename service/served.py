@@ -19,7 +19,7 @@ from models.manifest import Manifest
 from models.mixed import standard_of
 from models.repository import Repository
 from service.engine.evaluate import evaluate
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 from service.engine.masks import STREAM_VERSION
 from service.engine.moments import Moments
 from service.engine.plan import Cut, Network
@@ -50,7 +50,7 @@ class ServedModel:
         plan, device = self.network.row_plan, self.network.device
         named = (self.manifest.name, self.manifest.version, self.manifest.digest)
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, processor, library.name(), *_BUILD)))
+        return ":".join(map(str, (*named, STREAM_VERSION, plan.kind, plan.rows, processor, binaries.name(), *_BUILD)))
 
     @cached_property
     def full(self) -> tuple[Cut, ...]:

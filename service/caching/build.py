@@ -17,7 +17,7 @@ import orjson
 import torch
 
 from penumbra import __version__
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ def name() -> str:
         platform.machine(),
         platform.system(),
         *platform.libc_ver(),
-        library.name(),
+        binaries.name(),
     ):
         hasher.update(part.encode() + b"\0")
     for source in sorted(path for room in ("models", "service") for path in (_ROOT / room).rglob("*.py")):

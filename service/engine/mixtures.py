@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.features import Float64
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 from service.engine.reductions import centred
 
 # The smallest standard deviation that a variance can express.
@@ -46,7 +46,7 @@ def tail_quantiles(
     """
     away = np.ascontiguousarray(deviations.reshape(-1, deviations.shape[-1]))
     sigma = np.maximum(np.sqrt(variances).reshape(-1, variances.shape[-1]), _SMALLEST_SIGMA)
-    find = by_bisection if library.load() is None else by_kernel
+    find = by_bisection if binaries.load() is None else by_kernel
     return find(away, sigma, _described(tails)).reshape(-1, *mean.shape) + mean
 
 
@@ -58,12 +58,12 @@ def _described(tails: tuple[tuple[float, float], ...]) -> Float64:
 
 def by_kernel(deviations: Float64, sigma: Float64, tails: Float64) -> Float64:
     """Quantiles less the means, of mixtures deviations [mixtures, n], sigma [mixtures, n or 1]: [tails, mixtures]."""
-    kernel = library.load()
+    kernel = binaries.load()
     assert kernel is not None, "it was asked whether there is one. This is a bug."
     mixtures, n = deviations.shape
     found, work = np.empty((len(tails), mixtures)), np.empty(2 * (n + 3))
-    given, description, where, room = map(library.address, (deviations, tails, found, work))
-    kernel.quantiles(given, library.address(sigma), mixtures, n, sigma.shape[1], description, len(tails), where, room)
+    given, description, where, room = map(binaries.address, (deviations, tails, found, work))
+    kernel.quantiles(given, binaries.address(sigma), mixtures, n, sigma.shape[1], description, len(tails), where, room)
     return found
 
 

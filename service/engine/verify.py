@@ -18,7 +18,7 @@ from torch import Tensor
 from models.architecture import Architecture
 from models.features import Float32
 from service.engine.evaluate import evaluate
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 from service.engine.kernel.program import knows
 from service.engine.plan import Network, RowPlan, compile_network
 from service.engine.query import Committee, Query
@@ -47,7 +47,7 @@ def verified_network(
     unverified: its answers are right, its last bits may depend on company.
     """
     plain = compile_network(architecture, tensors, CANDIDATES[0], device)
-    if kernel and device == "cpu" and knows(plain.steps) and library.load() is not None:
+    if kernel and device == "cpu" and knows(plain.steps) and binaries.load() is not None:
         ordered = compile_network(architecture, tensors, ORDERED)
         if _rows_invariant(ordered) and _samples_invariant(ordered) and _agree(ordered, plain):
             return replace(ordered, row_plan=replace(ORDERED, verified=True))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from service.engine import mixtures, reference, verify
 from service.engine.evaluate import evaluate, evaluation
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 from service.engine.kernel.program import Program
 from service.engine.masks import draw_masks, random_lanes
 from service.engine.plan import compile_network
@@ -39,21 +39,21 @@ from tests.networks import (
 )
 
 
-@pytest.fixture(params=library.builds(), ids=lambda build: f"{build.vector}-floats")
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[library.Build]:
+@pytest.fixture(params=binaries.builds(), ids=lambda build: f"{build.vector}-floats")
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[binaries.Build]:
     """Each library that this processor can run takes the place of the best one."""
-    if not library.runs_here(request.param):
+    if not binaries.runs_here(request.param):
         pytest.skip("this processor lacks its instructions")
-    monkeypatch.setattr(library, "suitable", lambda: request.param)
-    library.load.cache_clear(), library.vector.cache_clear()
+    monkeypatch.setattr(binaries, "suitable", lambda: request.param)
+    binaries.load.cache_clear(), binaries.vector.cache_clear()
     yield request.param
-    library.load.cache_clear(), library.vector.cache_clear()
+    binaries.load.cache_clear(), binaries.vector.cache_clear()
 
 
 @given(seed=st.integers(0, 2**64 - 1), first=st.integers(0, 2**63), samples=st.integers(1, 5), width=st.integers(1, 99))
 def test_it_draws_what_numpy_draws(seed: int, first: int, samples: int, width: int) -> None:
     """The same lanes as NumPy's generator gives, also where the counter needs more than 64 bits."""
-    loaded = library.load()
+    loaded = binaries.load()
     assert loaded is not None
     expected = random_lanes(seed, first, samples, [width])
     words = np.zeros(expected.nbytes // 8, np.uint64)
@@ -247,7 +247,7 @@ def test_a_kernel_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch, ca
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("suitable", lambda: library.Build("none", 8), "not built"),
+        ("suitable", lambda: binaries.Build("none", 8), "not built"),
         ("runs_here", lambda _: False, "does not run on this processor"),
         ("builds", lambda: (), "does not run on this processor"),
     ],
@@ -259,8 +259,8 @@ def test_without_a_library_pytorch_evaluates(
     spec = Mlp(inputs=4, hidden=(8,), dropout=0.5, head=RegressionHead())
     tensors, query = module_of(spec).state_dict(), Query(rows_of(3, 4), Committee(1, 5))
     expected = evaluate(verify.verified_network(spec, tensors), query)
-    monkeypatch.setattr(library, name, value)
-    monkeypatch.setattr(library, "load", library.load.__wrapped__)
+    monkeypatch.setattr(binaries, name, value)
+    monkeypatch.setattr(binaries, "load", binaries.load.__wrapped__)
     network = verify.verified_network(spec, tensors)
     assert network.row_plan.kind == "aligned"
     assert says in caplog.text
@@ -272,4 +272,4 @@ def test_building_twice_builds_once() -> None:
     made = subprocess.run(
         [sys.executable, "-m", "service.engine.kernel"], check=True, capture_output=True, text=True
     ).stdout
-    assert made.splitlines() == [f"{build.path.name} is there" for build in library.builds()]
+    assert made.splitlines() == [f"{build.path.name} is there" for build in binaries.builds()]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import penumbra
-from service.engine.kernel import library
+from service.engine.kernel import binaries
 from service.telemetry import catalogue
 from service.telemetry.observer import Watched
 from tests.api.inside import running
@@ -206,7 +206,7 @@ async def test_uncertainty_is_counted_as_it_was_answered(rows: int, tiny_store: 
 
 async def test_a_seed_that_returns_hits_the_mask_cache(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With PyTorch: the first two times masks are drawn, and then they are there. The kernel draws its own."""
-    monkeypatch.setattr(library, "load", lambda: None)
+    monkeypatch.setattr(binaries, "load", lambda: None)
     async with running(store=tiny_store, access_log=False, answer_cache_bytes=0) as (_, client):
         for _ in range(5):
             await client.post("/v1/models/silent/sample", json={"inputs": TINY_ROWS, "seed": 5})

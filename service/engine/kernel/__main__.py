@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from service.engine.kernel.library import SOURCES, Build, builds
+from service.engine.kernel.binaries import SOURCES, Build, builds
 
 
 def main() -> None:

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #ifndef VECTOR
-#error "VECTOR is how many floats are computed at once, and what widths are filled up to a multiple of: see library.py"
+#error "VECTOR is how many floats are computed at once, and what widths are filled up to a multiple of: see binaries.py"
 #endif
 
 enum {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.features import Float32
-from service.engine.kernel.library import address, load, vector
+from service.engine.kernel.binaries import address, load, vector
 from service.engine.masks import blocks_per_sample, kept_scale, threshold
 from service.engine.steps import (
     Activate,
